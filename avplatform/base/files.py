@@ -6,12 +6,14 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from safetensors import SafetensorError
 
+from avplatform.base.places import Remote
 from avplatform.base.utf8 import print_json
 from avplatform.models.errors import DataError
 from avplatform.models.files import write_atomic
@@ -44,10 +46,28 @@ def cache_errors(path: Path) -> Iterator[None]:
         ) from None
 
 
-def write_json(path: Path, value: Any) -> Path:
-    """Write a value as indented JSON, completely or not at all, and return the path."""
+def write_file(place: Path | Remote, content: bytes | Callable[[Path], object]) -> None:
+    """Write a file or an object, completely or not at all.
+
+    Args:
+        place: the path, or the address.
+        content: bytes, or a function that writes to the path that it is given.
+    """
+    if not isinstance(place, Remote):
+        write_atomic(place, content)
+    elif isinstance(content, bytes):
+        place.write(content)
+    else:
+        with TemporaryDirectory(prefix="avplatform-") as folder:
+            file = Path(folder) / place.name
+            content(file)
+            place.write(file)
+
+
+def write_json(path: Path | Remote, value: Any) -> None:
+    """Write a value as indented JSON, completely or not at all."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    return write_atomic(path, text.encode("utf-8", "backslashreplace"))  # names of odd files
+    write_file(path, text.encode("utf-8", "backslashreplace"))  # names of odd files
 
 
 def give_json(place: str, value: Any) -> None:

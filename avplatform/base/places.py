@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from avplatform.models.errors import DataError, UsageError
@@ -19,6 +20,12 @@ from avplatform.models.paths import expanded
 
 class PlaceError(DataError):
     """An object store cannot be asked, which says nothing about the object."""
+
+
+class StoppedError(UsageError):
+    """Work cannot go on, which is no fault of the item that it was at."""
+
+    exit_code = 1
 
 
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://.+")
@@ -130,6 +137,12 @@ class Remote:
             self.system.invalidate_cache()
             return bool(self.system.isfile(self.key))
 
+    def is_dir(self) -> bool:
+        """Return whether there are objects below this place, as in a folder."""
+        with remote_errors(self):
+            self.system.invalidate_cache()
+            return bool(self.system.isdir(self.key))
+
     def about(self) -> dict[str, Any]:
         """Return what the file system says of the object: "size", and further values of its own."""
         if self._about is None:
@@ -137,11 +150,19 @@ class Remote:
                 self._about = self.system.info(self.key)
         return self._about
 
-    def files(self) -> list[Remote]:
-        """Return all objects below this place, in the order in which paths are sorted."""
+    def iterdir(self) -> list[Remote]:
+        """Return the objects that lie directly in this folder."""
+        return self.files(depth=1)
+
+    def files(self, *, depth: int | None = None) -> list[Remote]:
+        """Return all objects below this place, in the order in which paths are sorted.
+
+        Args:
+            depth: most parts of their names below this place; default: any number.
+        """
         with remote_errors(self):
             self.system.invalidate_cache()
-            found = self.system.find(self.key, detail=True)
+            found = self.system.find(self.key, maxdepth=depth, detail=True)
         every = [
             Remote(f"{self.scheme}://{key.lstrip('/')}", about)
             for key, about in found.items()
@@ -192,6 +213,34 @@ def identity(place: Path | Remote) -> list[Any]:
         return [place.url, about["size"], str(tags[0]) if tags else ""]
     stat = place.stat()
     return [str(place.resolve()), stat.st_size, stat.st_mtime_ns]
+
+
+@contextlib.contextmanager
+def at_hand(place: Path | Remote) -> Iterator[Path]:
+    """Give a `with` block a file on this machine: the path itself, or a copy of the object.
+
+    The copy is removed after the block. A DataError of the block names the object, not the copy.
+    """
+    if isinstance(place, Path):
+        yield place
+        return
+    with TemporaryDirectory(prefix="avplatform-") as folder:
+        try:
+            yield place.fetch(Path(folder))
+        except PlaceError:
+            raise
+        except DataError as error:
+            text = str(error).replace(str(Path(folder) / place.name), str(place))
+            raise DataError(text) from None
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[None]:
+    """Turn a PlaceError of a block into a StoppedError, so that no item is blamed for it."""
+    try:
+        yield
+    except PlaceError as error:
+        raise StoppedError(f"{error}; run the same command again to go on") from None
 
 
 @contextlib.contextmanager

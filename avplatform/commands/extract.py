@@ -170,7 +170,9 @@ def _extract(options: ExtractOptions, recipe: Any, weights: dict[str, str]) -> i
             accelerator=accelerator,
             card=render_dataset_card,
             advance=bar.advance,
-            spread=spread_pieces(make, options, accelerator) if options.engine else None,
+            spread=spread_pieces(make, options, accelerator, cpu=options.cpu)
+            if options.engine
+            else None,
         )
     leave(accelerator)
     if report.taken_up:

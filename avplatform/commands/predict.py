@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,23 +12,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from avplatform.base.console import Console, named, readable
+from avplatform.base.places import Remote, StoppedError, identity, located, stopping
 from avplatform.commands.embed_labels import EmbedLabelsOptions, label_texts
 from avplatform.commands.flags import from_options, parse_flags, writing
 from avplatform.labels.assumed import Assumed
 from avplatform.models.checks import at_least
-from avplatform.models.errors import AVError, DataError, UsageError, counted
+from avplatform.models.errors import AVError, UsageError, counted
 from avplatform.models.paths import expanded
+from avplatform.scale.child import Answer, out_of_memory
 from avplatform.scale.options import EngineOptions, check_engine
-from avplatform.timeline.event import NEVER_TRAINED
 
 if TYPE_CHECKING:
     from avplatform.scale.child import Work
     from avplatform.scale.notes import Notes
+    from avplatform.timeline.folders import Job, Writer
     from avplatform.timeline.pipeline import Pipeline
-    from avplatform.timeline.several import Several
-    from avplatform.timeline.timeline import Timeline
-
-FILES = ("events.json", "events.csv", "events.eaf", "events.vtt", "timeline.png", "timeline.html")
 
 
 @dataclass(kw_only=True)
@@ -39,7 +37,7 @@ class PredictOptions(EngineOptions):
     """
 
     videos: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """video or audio files, or folders of them"""
+    """video or audio files, or folders of them; or URLs of them, such as s3://BUCKET/FOLDER"""
     model: str
     """run folder, model folder, hub id or FILE.onnx; training-free: CLIP and CLAP, any --labels"""
     labels: str | None = None
@@ -49,7 +47,7 @@ class PredictOptions(EngineOptions):
     embeddings: str | None = None
     """source of the labels' embeddings; default: the source used in training"""
     out: str = "predictions"
-    """folder to write; files of an earlier call are replaced"""
+    """folder to write, or its URL; a stopped call goes on, files of a finished one are replaced"""
     recipe: str | None = None
     """features that the model reads (llp, ave, lite, clip-clap); default: what its config says"""
     weights: tuple[str, ...] = ()
@@ -85,60 +83,110 @@ def run(args: list[str], prog: str) -> int:
     if not options.videos:
         raise UsageError("there is no video; give at least one file or folder")
     check_engine(options)
-    console = Console()
-    jobs, failed = find_videos(options.videos)
-    out = expanded(options.out)
-    done: list[dict[str, Any]] = []
-    with console.bar("predict", total=len(jobs)) as bar:
-        source = predict_on_nodes if options.engine else predict_here
-        for video, found in source(options, jobs, out, bar.advance):
-            if isinstance(found, str):
-                failed.append((str(video), found))
-                continue
-            done.append(found["entry"])
-            for line in found["lines"]:
+    from avplatform.scale.notes import Notes
+    from avplatform.timeline.folders import Job, Writer, write_summary, written_folders
+
+    console, out = Console(), located(options.out)
+    videos, failed = find_videos(options.videos)
+    parse = None if options.engine else open_here(options)
+    make_folder(out)
+    notes = Notes(folder=out / ".done", made_by=made_by(options))
+    answers: dict[str, Answer] = {}
+    with console.bar("predict", total=len(videos)) as bar, stopping():
+
+        def told(key: str, answer: Answer) -> None:
+            answers[key] = answer
+            for line in json.loads(answer.text)["lines"] if answer.status == "done" else ():
                 console.note(line)
-    write_summary(out, done, failed)
+            bar.advance()
+
+        jobs = [
+            Job(key=notes.key(identity(video), name), video=video, folder=name)
+            for video, name in videos
+        ]
+        known = notes.known()
+        there = written_folders(out) if known else set()  # others were removed since
+        for job in jobs:
+            if job.key in known and job.folder in there and (text := notes.read(job.key)):
+                told(job.key, Answer(status="done", text=text))
+        todo = [job for job in jobs if job.key not in answers]
+        if parse is None:
+            predict_on_nodes(options, todo, out, notes, told)
+        else:
+            predict_here(Writer(parse, out, embed_video=options.embed_video), todo, notes, told)
+        done = [
+            json.loads(answers[job.key].text)["entry"]
+            for job in jobs
+            if answers[job.key].status == "done"
+        ]
+        failed += [
+            (str(job.video), readable(answers[job.key].text))
+            for job in jobs
+            if answers[job.key].status == "bad"
+        ]
+        write_summary(out, done, failed)
+        notes.remove()
     for name, reason in failed:
         console.note(f"not done: {named(readable(name), reason)}")
     console.note(f"{counted(len(done), 'video')} done, {len(failed)} not; the results are in {out}")
     return 1 if failed else 0
 
 
-Found = tuple[Path, dict[str, Any] | str]
-"""A video with its entry of the summary and the lines to show, or why it has none."""
-
-
 def predict_here(
+    writer: Writer, jobs: Sequence[Job], notes: Notes, told: Callable[[str, Answer], None]
+) -> None:
+    """Parse videos in this process, note those that are done, and tell of each by its key."""
+    for job, found in writer.each(jobs):
+        if isinstance(found, str):
+            notes.write(job.key, found)
+            told(job.key, Answer(status="done", text=found))
+        else:
+            told(job.key, Answer(status="bad", text=_reason(found)))
+
+
+def _reason(error: Exception) -> str:
+    """Return why a video is not done; raise an error that says nothing about it."""
+    if isinstance(error, StoppedError):
+        raise error
+    if isinstance(error, AVError):
+        return str(error)
+    text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}".removesuffix(": ")
+    return f"it needs more memory than there is ({text})" if out_of_memory(error) else text
+
+
+def predict_on_nodes(
     options: PredictOptions,
-    jobs: Sequence[tuple[Path, str]],
-    out: Path,
-    advance: Callable[[], None],
-) -> Iterator[Found]:
-    """Yield what was found in each video, in order."""
-    from avplatform.base.machine import set_threads
-    from avplatform.timeline.several import Several
+    jobs: Sequence[Job],
+    out: Path | Remote,
+    notes: Notes,
+    told: Callable[[str, Answer], None],
+) -> None:
+    """Let the nodes of a cluster parse videos and note them; tell of each by its key."""
+    from avplatform.scale.engine import share
 
-    set_threads(options.threads)
-    timelines = Several(open_pipeline(options), [video for video, _ in jobs])
-    make_folder(out)
-    for video, name in jobs:
-        try:
-            found: dict[str, Any] | str = predict_one(timelines, video, out, name, options)
-        except DataError as error:
-            found = str(error)
-        yield video, found
-        advance()
+    items = [{"key": job.key, "name": str(job.video), "job": job} for job in jobs]
+    maker = PredictMaker(options=options, out=out, notes=notes)
+    share(maker, items, options, told=told, cpu=options.cpu)
 
 
-def make_folder(out: Path) -> None:
-    """Make the folder to write.
+def make_folder(out: Path | Remote) -> None:
+    """Make the folder to write; an object store needs none.
 
     Raises:
         DataError: that is impossible.
     """
+    if isinstance(out, Remote):
+        return
     with writing(f"cannot make the folder {out}", "; give another --out"):
         out.mkdir(parents=True, exist_ok=True)
+
+
+def open_here(options: PredictOptions) -> Pipeline:
+    """Open the pipeline for this process, with its threads."""
+    from avplatform.base.machine import set_threads
+
+    set_threads(options.threads)
+    return open_pipeline(options)
 
 
 def open_pipeline(options: PredictOptions) -> Pipeline:
@@ -156,72 +204,14 @@ def open_pipeline(options: PredictOptions) -> Pipeline:
     )
 
 
-def predict_one(
-    timelines: Several, video: Path, out: Path, name: str, options: PredictOptions
-) -> dict[str, Any]:
-    """Write the files of the next video, and return its entry and the lines to show.
-
-    Raises:
-        DataError: it cannot be done, for whatever reason: one video must not stop the others.
-    """
-    try:
-        timeline = predict_next(timelines, video, out / name, embed=options.embed_video)
-    except AVError as error:
-        raise DataError(readable(str(error))) from None
-    except Exception as error:
-        text = " ".join(str(error).split())[:300]
-        raise DataError(f"{type(error).__name__}: {text}") from None
-    entry = {"video": readable(video), "folder": name, "events": len(timeline.events)}
-    entry |= {"never_trained_on": timeline.never_trained_on, "notes": timeline.notes}
-    lines = [line_about(timeline, out / name / "timeline.html")]
-    if timeline.notes and not timeline.events:
-        lines.append(f"  {timeline.notes[-1]}")
-    return {"entry": entry, "lines": lines}
-
-
-def predict_on_nodes(
-    options: PredictOptions,
-    jobs: Sequence[tuple[Path, str]],
-    out: Path,
-    advance: Callable[[], None],
-) -> Iterator[Found]:
-    """Yield what the nodes of a cluster found in each video; done ones are noted in OUT/.done."""
-    from avplatform.base.places import identity
-    from avplatform.scale.engine import share
-    from avplatform.scale.notes import Notes
-
-    make_folder(out)
-    made_by: dict[str, Any] = {
-        name: value for name, value in vars(options).items() if name not in NOT_THE_RESULT
-    }
-    notes = Notes(folder=out.absolute() / ".done", made_by=[made_by, _files_read(options)])
-    items = [
-        {"key": notes.key(identity(video), name), "name": str(video), "folder": name}
-        for video, name in jobs
-    ]
-    known = {
-        item["key"]: notes.read(item["key"])
-        if (out / item["folder"] / "events.json").is_file()  # else its folder was removed
-        else None
-        for item in items
-    }
-    todo = [item for item in items if known[item["key"]] is None]
-    for _ in range(len(items) - len(todo)):
-        advance()
-    maker = PredictMaker(options=options, out=out, notes=notes)
-    answers = share(maker, todo, options, told=lambda *_: advance())
-    for (video, _), item in zip(jobs, items, strict=True):
-        answer = answers.get(item["key"])
-        if answer is not None and answer.status == "bad":
-            yield video, answer.text
-        else:
-            yield video, json.loads(known[item["key"]] or answers[item["key"]].text)
-    notes.remove()
+def made_by(options: PredictOptions) -> list[Any]:
+    """Return what the results depend on, but for the videos."""
+    named = {name: value for name, value in vars(options).items() if name not in NOT_THE_RESULT}
+    return [named, _files_read(options)]
 
 
 def _files_read(options: PredictOptions) -> list[Any]:
     """Return what tells the weights and the labels that the options name from earlier ones."""
-    from avplatform.base.places import identity
     from avplatform.features.weights import parse_weights
 
     given = [options.model, options.labels_file, options.embeddings]
@@ -244,45 +234,32 @@ class PredictMaker:
     """Opens the pipeline in a child process of a node."""
 
     options: PredictOptions
-    out: Path
+    out: Path | Remote
     notes: Notes
 
     def __call__(self) -> Work:
         """Return what parses a video and writes its files."""
         from avplatform.base.machine import set_threads
         from avplatform.scale.child import check_shared
-        from avplatform.timeline.several import Several
+        from avplatform.timeline.folders import Writer
 
-        check_shared(self.out)
+        if isinstance(self.out, Path):
+            check_shared(self.out)
         set_threads(self.options.worker_cpus)
-        parse = open_pipeline(self.options)
+        writer = Writer(open_pipeline(self.options), self.out, embed_video=self.options.embed_video)
 
         def work(item: dict[str, Any]) -> str:
-            video = Path(item["name"])
-            timelines = Several(parse, [video])
-            return json.dumps(predict_one(timelines, video, self.out, item["folder"], self.options))
+            [(_, found)] = writer.each([item["job"]])
+            if isinstance(found, Exception):
+                raise found
+            return found
 
         return self.notes.taking(work)
 
 
-def predict_next(timelines: Several, video: Path, folder: Path, *, embed: bool = False) -> Timeline:
-    """Take the timeline of the next video, and write its files into a folder.
-
-    Raises:
-        DataError: the video cannot be read, or the files cannot be written.
-        UsageError: the video is too large to embed.
-    """
-    from avplatform.features.media import probe
-    from avplatform.timeline.preview import preview
-
-    timeline, limits = next(timelines), timelines.pipeline.config.limits
-    info = timelines.info or probe(video, limits=limits)
-    shown = preview(video, info, limits)
-    timeline.save(f"{folder}/", video=video, preview=shown, embed_video=embed)
-    return timeline
-
-
-def find_videos(given: Sequence[str]) -> tuple[list[tuple[Path, str]], list[tuple[str, str]]]:
+def find_videos(
+    given: Sequence[str],
+) -> tuple[list[tuple[Path | Remote, str]], list[tuple[str, str]]]:
     """Return the files with unique names of their output folders, and what is missing with reasons.
 
     A file that is given twice is parsed once. Files of the same name get "-2", "-3" and so on, in
@@ -291,24 +268,24 @@ def find_videos(given: Sequence[str]) -> tuple[list[tuple[Path, str]], list[tupl
     """
     from avplatform.features.sources import media_among
 
-    files: list[Path] = []
+    files: list[Path | Remote] = []
     failed = []
     for text in given:
-        path = expanded(text)
-        if os.path.isdir(path):  # unlike Path.is_dir, this accepts names that no file can have
+        place = located(text)
+        if _is_file(place):
+            files.append(place)
+        elif _is_folder(place):
             try:
-                inside = media_among(sorted(file for file in path.iterdir() if file.is_file()))
+                inside = media_among(_inside(place))
             except OSError as error:
                 failed.append((text, f"cannot read the folder: {error.strerror}"))
                 continue
             if not inside:
                 failed.append((text, "the folder holds no video or sound file"))
             files += inside
-        elif os.path.isfile(path):
-            files.append(path)
         else:
             failed.append((text, "there is no such file"))
-    jobs: dict[Path, tuple[Path, str]] = {}
+    jobs: dict[Path | Remote, tuple[Path | Remote, str]] = {}
     taken = {"summary.json"}
     for file in files:
         if file.resolve() in jobs:
@@ -324,6 +301,22 @@ def find_videos(given: Sequence[str]) -> tuple[list[tuple[Path, str]], list[tupl
     return list(jobs.values()), failed
 
 
+# Unlike those of Path, the functions of os.path accept names that no file can have.
+def _is_file(place: Path | Remote) -> bool:
+    return place.is_file() if isinstance(place, Remote) else os.path.isfile(place)
+
+
+def _is_folder(place: Path | Remote) -> bool:
+    return place.is_dir() if isinstance(place, Remote) else os.path.isdir(place)
+
+
+def _inside(folder: Path | Remote) -> list[Path | Remote]:
+    """Return the files that lie directly in a folder."""
+    if isinstance(folder, Remote):
+        return list(folder.iterdir())
+    return [*sorted(file for file in folder.iterdir() if file.is_file())]
+
+
 def open_labels(options: PredictOptions) -> list[str] | None:
     """Return the texts to look for, or None for the model's own classes."""
     if options.labels is None and options.labels_file is None:
@@ -333,48 +326,3 @@ def open_labels(options: PredictOptions) -> list[str] | None:
             'give the labels once: --labels "siren,dog barking", or --labels-file FILE'
         )
     return label_texts(EmbedLabelsOptions(labels=options.labels or "", texts=options.labels_file))
-
-
-def line_about(timeline: Timeline, page: Path) -> str:
-    """Return one line that says what was found in a video."""
-    found = [event.stream for event in timeline.events]
-    counts = [f"{stream} {found.count(stream)}" for stream in timeline.streams]
-    kinds = {"sound": "has_audio", "pictures": "has_video"}
-    lacks = [kind for kind, key in kinds.items() if timeline.about.get(key) is False]
-    said = f"; the file has no {lacks[0]}" if lacks else ""
-    if timeline.never_trained_on:
-        said += f"; {NEVER_TRAINED}: {', '.join(timeline.never_trained_on)}"
-    return (
-        f"{timeline.video}: {counted(len(timeline.events), 'event')} "
-        f"({', '.join(counts)}){said} -> {page}"
-    )
-
-
-def write_summary(out: Path, done: list[dict[str, Any]], failed: list[tuple[str, str]]) -> None:
-    """Write summary.json: the videos that were done, with folders, and the others, with reasons.
-
-    Videos of earlier calls stay in it while their folders are there.
-    """
-    from avplatform.base.files import write_json
-
-    now = {entry["folder"] for entry in done}
-    kept = [
-        entry
-        for entry in _earlier(out / "summary.json")
-        if entry["folder"] not in now and (out / entry["folder"] / "events.json").is_file()
-    ]
-    content = {
-        "done": [*kept, *done],
-        "not_done": [{"video": readable(video), "reason": reason} for video, reason in failed],
-    }
-    with writing(f"cannot write {out / 'summary.json'}"):
-        write_json(out / "summary.json", content)
-
-
-def _earlier(file: Path) -> list[dict[str, Any]]:
-    """Return the videos that an earlier summary.json lists as done."""
-    try:
-        entries = json.loads(file.read_text(encoding="utf-8"))["done"]
-        return [entry for entry in entries if isinstance(entry["folder"], str)]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []

@@ -10,6 +10,7 @@ import numpy as np
 import tyro
 
 from avplatform.base.console import Console
+from avplatform.base.places import located
 from avplatform.commands import refine_labels
 from avplatform.commands.flags import parse_flags
 from avplatform.models.errors import DataError, UsageError, counted
@@ -31,21 +32,21 @@ class PseudoLabelOptions(EngineOptions):
     annotations: str
     """folder of the official annotation files"""
     out: str
-    """folder to write; labelling that was stopped goes on"""
+    """folder to write, or its URL (s3://BUCKET/FOLDER); labelling that was stopped goes on"""
     splits: tuple[Literal["train", "validation", "test"], ...] = ("train", "validation", "test")
     """splits whose clips get labels"""
     visual_logits: str | None = None
-    """folder of CLIP's logits, one .npy (10, 25) per video"""
+    """folder of CLIP's logits or its URL, one .npy (10, 25) per video"""
     audio_logits: str | None = None
-    """folder of CLAP's logits, one .npy (10, 25) per video"""
+    """folder of CLAP's logits or its URL, one .npy (10, 25) per video"""
     visual_features: str | None = None
-    """folder of CLIP's image features, one .npy (10, width) per video"""
+    """folder of CLIP's image features or its URL, one .npy (10, width) per video"""
     audio_features: str | None = None
-    """folder of CLAP's audio features of the ten segments, one .npy (10, width) per video"""
+    """folder of CLAP's audio features of the ten segments or its URL, one .npy (10, width) each"""
     frames: str | None = None
-    """folder of frames at 8 per second: ID/*.jpg, *.png, or ID.npy (n, h, w, 3) uint8; runs CLIP"""
+    """folder or URL of frames, 8 a second: ID/*.jpg, *.png; ID.npy (n, h, w, 3) uint8; runs CLIP"""
     waveforms: str | None = None
-    """folder of waveforms at 48 kHz: ID.wav, or ID.npy (samples); runs CLAP"""
+    """folder or URL of waveforms at 48 kHz: ID.wav, or ID.npy (samples); runs CLAP"""
     visual_texts: str | None = None
     """CLIP's text features (25, width), .npy or .safetensors; default: computed by --clip-model"""
     audio_texts: str | None = None
@@ -140,7 +141,7 @@ def run(args: list[str], prog: str) -> int:
 def _spread(options: PseudoLabelOptions, modality: Any) -> Any:
     from avplatform.pseudo_labels.spread import spread_labels
 
-    return spread_labels(partial(_source, options, modality), options)
+    return spread_labels(partial(_source, options, modality), options, cpu=options.cpu)
 
 
 def _check(options: PseudoLabelOptions) -> list[Any]:
@@ -160,7 +161,7 @@ def _check(options: PseudoLabelOptions) -> list[Any]:
         if not np.isfinite(getattr(options, f"{modality}_threshold_offset")):
             raise UsageError(f"--{modality}-threshold-offset must be a finite number")
         if given:
-            if not expanded(getattr(options, given[0])).is_dir():
+            if not located(getattr(options, given[0])).is_dir():
                 raise DataError(f"{flags[0]} {getattr(options, given[0])}: there is no such folder")
             chosen.append(modality)
     if not chosen:

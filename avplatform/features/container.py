@@ -321,10 +321,9 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except AVError:
         raise
-    except (
-        *(av.error.FFmpegError, OSError, EOFError),
-        *(ValueError, MemoryError, OverflowError),
-    ) as error:
+    except MemoryError:  # of FFmpeg too
+        raise DataError(f"{path} needs more memory than there is") from None
+    except (av.error.FFmpegError, OSError, EOFError, ValueError, OverflowError) as error:
         raise DataError(
             f"cannot read {path}: {reason(error)}; give a whole video or sound file"
         ) from None

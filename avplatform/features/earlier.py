@@ -239,7 +239,7 @@ def lock_unchanged(earlier: EarlierStore) -> Lock:
     )
 
 
-def busy(folder: Path) -> Callable[[str], AVError]:
+def busy(folder: Path | Remote) -> Callable[[str], AVError]:
     """Return what makes the error to raise while another process writes a store."""
     return lambda _: DataError(
         f"another process is extracting into {folder}; wait until it has ended"

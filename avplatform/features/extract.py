@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from avplatform.base.console import named, readable
-from avplatform.base.locks import Lock
 from avplatform.base.places import Remote, identity, located
 from avplatform.base.processes import on_main
 from avplatform.data.adapters.official_files import defect_lines
@@ -27,6 +27,7 @@ from avplatform.data.store.writer import StoreWriter
 from avplatform.features.earlier import (
     Changes,
     Source,
+    busy,
     described,
     lock_unchanged,
     open_earlier,
@@ -125,11 +126,12 @@ def extract(
     if accelerator is not None:
         index, count = accelerator.process_index, accelerator.num_processes
     part = _Part()
-    lock: Lock | None = None
-    try:
+    with ExitStack() as held:
         try:
-            if index == 0 and job.earlier is not None:
-                lock = lock_unchanged(job.earlier)
+            if index == 0:
+                if job.earlier is not None:
+                    held.callback(lock_unchanged(job.earlier).release)
+                held.enter_context(job.pieces.held(busy(job.out)))
             part = job.run(dict(list(found.files.items())[index::count]), advance, spread)
         except Exception as error:
             if count == 1:
@@ -146,9 +148,6 @@ def extract(
             return job.finish(found, parts, absent, card=card)
 
         return write() if accelerator is None else on_main(accelerator, write)
-    finally:
-        if lock is not None:
-            lock.release()
 
 
 @dataclass

@@ -303,9 +303,12 @@ def _resampled(file: Opened, rate: int) -> Iterator[tuple[int, np.ndarray]]:
             kind, place = now, round(began * rate)
         expected = began + frame.samples / frame.sample_rate
         frame.pts = None
+        begun, lasts = place, frame.samples / frame.sample_rate
         for out in _resample(file, resampler, frame):
             yield place, out
             place += len(out)
+        if place == begun and lasts > 1.0:  # FFmpeg does not say so
+            raise DataError(f"{file.path} needs more memory than there is to resample its sound")
     for out in _resample(file, resampler, None) if resampler is not None else []:
         yield place, out
         place += len(out)

@@ -2,38 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from avplatform.base.places import PlaceError, Remote, identity
+from avplatform.base.files import write_file
+from avplatform.base.locks import Lock
+from avplatform.base.places import (
+    PlaceError,
+    Remote,
+    StoppedError,
+    at_hand,
+    identity,
+    stopping,
+)
 from avplatform.features.earlier import Source, describe
 from avplatform.features.extractor import ClipFeatures, Extractor, Request
 from avplatform.features.media import MediaInfo, probe
 from avplatform.features.sampling import count_segments
 from avplatform.features.sources import Catalogue
-from avplatform.models.errors import DataError, UsageError, counted
-from avplatform.models.files import file_sha256, save_tensors, write_atomic
+from avplatform.models.errors import AVError, DataError, counted
+from avplatform.models.files import file_sha256, save_tensors
 from avplatform.version import __version__
 
 Long = Literal["split", "first", "refuse"]
 VERSION = 2
 """Version of the files."""
-
-
-class StoppedError(UsageError):
-    """No piece can be made, which is no fault of a file."""
-
-    exit_code = 1
 
 
 class Pieces:
@@ -98,6 +101,38 @@ class Pieces:
     def _listed(self) -> set[str]:
         return {file.name for file in self.work.files()} if isinstance(self.work, Remote) else set()
 
+    @contextlib.contextmanager
+    def held(self, busy: Callable[[str], AVError]) -> Iterator[None]:
+        """Make the folder, which nodes look for, and keep other commands out during a block.
+
+        From an object store, nobody is kept out.
+
+        Args:
+            busy: makes the error to raise where another process has the folder.
+
+        Raises:
+            DataError: the folder cannot be made.
+        """
+        if isinstance(self.work, Remote):
+            yield
+            return
+        lock = Lock(self.work, busy, create=False)
+        try:
+            self.work.mkdir(parents=True, exist_ok=True)
+            lock.take()
+        except FileNotFoundError:  # another process has ended, and removed it
+            raise busy("") from None
+        except OSError as error:
+            raise DataError(
+                f"cannot write {self.work}: {error.strerror}; give another --out"
+            ) from None
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # it holds pieces
+                self.work.rmdir()
+            lock.release()
+
     def remove(self) -> None:
         """Remove all pieces."""
         if isinstance(self.work, Remote):
@@ -112,25 +147,19 @@ class Pieces:
             DataError: the file is bad.
             StoppedError: the piece cannot be written, or an object store does not answer.
         """
-        with TemporaryDirectory() if isinstance(file, Remote) else nullcontext() as folder:
-            try:
-                name = self.name(file)  # before it is read: it may be written to meanwhile
-                local = file.fetch(Path(folder or "")) if isinstance(file, Remote) else file
+        with stopping():
+            name = self.name(file)  # before it is read: it may be written to meanwhile
+            with at_hand(file) as local:
                 clips = self._clips(local)
                 if name is None or self._changed(file, local, name):
                     raise DataError(f"{file} was changed while it was read")
-            except PlaceError as error:
-                raise StoppedError(f"{error}; run the same command again to go on") from None
-            except DataError as error:
-                raise DataError(str(error).replace(f"{folder}/{file.name}", str(file))) from None
-            try:
-                self.save(self.work / name, local, clips)
-            except (OSError, PlaceError) as error:
-                text = error.strerror if isinstance(error, OSError) else None
-                raise StoppedError(
-                    f"cannot write {self.work}: {text or error}; run the same command again to go "
-                    "on"
-                ) from None
+                try:
+                    self.save(self.work / name, local, clips)
+                except OSError as error:
+                    raise StoppedError(
+                        f"cannot write {self.work}: {error.strerror or error}; run the same "
+                        "command again to go on"
+                    ) from None
 
     def _changed(self, file: Path | Remote, local: Path, name: str) -> bool:
         if isinstance(file, Remote):
@@ -181,13 +210,7 @@ class Pieces:
             clips=[],
         )
         columns |= describe(source)
-        if isinstance(piece, Remote):
-            with TemporaryDirectory() as folder:
-                path = Path(folder) / piece.name
-                save_tensors(columns, path)
-                piece.write(path)
-        else:
-            write_atomic(piece, lambda path: save_tensors(columns, path))
+        write_file(piece, lambda path: save_tensors(columns, path))
 
 
 def _finite(clips: list[ClipFeatures]) -> list[ClipFeatures]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from avplatform.base.places import Remote, located
 from avplatform.features.extractor import Extractor
 from avplatform.features.pieces import Long, Pieces
 from avplatform.features.sources import Catalogue
-from avplatform.models.errors import DataError, UsageError
+from avplatform.models.errors import UsageError
 from avplatform.scale.child import Work, check_shared
 from avplatform.scale.engine import share
 from avplatform.scale.options import EngineOptions
@@ -25,14 +24,19 @@ Made = list[tuple[str, str]]
 
 
 def spread_pieces(
-    make: Callable[..., Extractor], options: EngineOptions, accelerator: Accelerator
+    make: Callable[..., Extractor],
+    options: EngineOptions,
+    accelerator: Accelerator,
+    *,
+    cpu: bool = False,
 ) -> Callable[[Pieces, Sequence[Path | Remote], Callable[[], None]], Made]:
     """Return what `extract` calls to have pieces made by the nodes of a cluster.
 
     Args:
         make: returns the extractor for a `device`; its weights lie at the same paths on all nodes.
-        options: the cluster; `cpu` of the command is read from it too.
+        options: the cluster.
         accelerator: of this process; its precision is that of all nodes.
+        cpu: the networks stay on the CPU.
 
     Raises:
         UsageError: this is one of several processes that a launcher started.
@@ -49,7 +53,7 @@ def spread_pieces(
             long=pieces.long,
             work=pieces.work,
             made_by=pieces.made_by,
-            cpu=bool(getattr(options, "cpu", False)),
+            cpu=cpu,
             precision=precision,
             threads=options.worker_cpus,
         )
@@ -57,8 +61,7 @@ def spread_pieces(
             {"key": str(index), "name": str(file), "piece": pieces.name(file)}
             for index, file in enumerate(files)
         ]
-        with _shared_folder(pieces.work):
-            answers = share(maker, items, options, told=lambda *_: advance())
+        answers = share(maker, items, options, told=lambda *_: advance(), cpu=cpu)
         found = [(item["name"], answers[item["key"]]) for item in items]
         return [(name, answer.text) for name, answer in found if answer.status == "bad"]
 
@@ -89,23 +92,6 @@ class PieceMaker:
         if pieces.made_by != self.made_by:
             raise UsageError("the weights on a node differ from the driver's; give all the same")
         return partial(_make_piece, pieces)
-
-
-@contextlib.contextmanager
-def _shared_folder(work: Path | Remote) -> Iterator[None]:
-    """Make the folder of the pieces, by which nodes see that they share it."""
-    if isinstance(work, Remote):
-        yield
-        return
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot write {work}: {error.strerror}; give another --out") from None
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):  # it holds pieces
-            work.rmdir()
 
 
 def _make_piece(pieces: Pieces, item: dict[str, Any]) -> str:

@@ -7,8 +7,10 @@ from have not changed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,14 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from avplatform.base.files import write_json
+from avplatform.base.files import write_file, write_json
 from avplatform.base.locks import Lock
+from avplatform.base.places import PlaceError, Remote, at_hand, located, stopping
 from avplatform.data.adapters.contracts import Modality, Spelling
 from avplatform.data.adapters.official_files import Annotations
 from avplatform.data.adapters.plan import LeftOut
 from avplatform.models.errors import DataError, UsageError, counted
-from avplatform.models.files import save_array, write_atomic
-from avplatform.models.paths import expanded
+from avplatform.models.files import save_array
 from avplatform.pseudo_labels.dataset import DATASET
 from avplatform.pseudo_labels.rule import pseudo_labels
 from avplatform.pseudo_labels.score import read_label
@@ -37,6 +39,8 @@ FOLDERS: dict[Modality, str] = {
 }
 RECORD_FILE = "pseudo_labels.json"
 SHOWN = 5  # bad clips named in an error
+EACH = 30.0
+"""Seconds after which the list of sources on an object store is written again."""
 
 
 @dataclass(kw_only=True)
@@ -62,7 +66,7 @@ class Clips:
 
 
 def make(
-    out: str | Path,
+    out: str | Path | Remote,
     modality: Modality,
     source: Source,
     clips: Clips,
@@ -77,8 +81,8 @@ def make(
     """Write the labels of one modality and return its part of the record.
 
     Args:
-        out: folder to write. It may contain labels of the other modality, or labels of this one
-            that were made with the same settings.
+        out: folder to write, or its address. It may contain labels of the other modality, or labels
+            of this one that were made with the same settings.
         modality: "visual" or "audio".
         source: gives the logits.
         clips: the clips to label.
@@ -93,6 +97,7 @@ def make(
         UsageError: the folder holds labels that were made with other settings, or another process
             is writing to it.
         DataError: the input of a clip is bad and `strict` is set, or a file cannot be written.
+        StoppedError: an object store does not answer.
     """
     limits = DATASET.thresholds(modality) + threshold_offset
     settings = {
@@ -101,15 +106,17 @@ def make(
         "thresholds": limits.tolist(),
         "weak_labels_sha256": clips.checksum,
     }
-    out = expanded(out)
+    out = located(out)
     check_settings(out, modality, settings)
     if strict:
         refuse_bad_input(source, clips)
 
     busy = UsageError(f"another process is writing to {out}; wait for it, or give another --out")
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with Lock(out / ".lock", lambda holder: busy):
+        with stopping(), contextlib.ExitStack() as held:
+            if isinstance(out, Path):  # an object store has no locks
+                out.mkdir(parents=True, exist_ok=True)
+                held.enter_context(Lock(out / ".lock", lambda holder: busy))
             # Another process may have written here while this one was reading.
             check_settings(out, modality, settings)
             run = _Run(out, modality, settings, source, save_logits)
@@ -122,33 +129,35 @@ def make(
         ) from None
 
 
-def read_record(out: Path) -> dict[str, Any]:
+def read_record(out: Path | Remote) -> dict[str, Any]:
     """Return the record of a folder, or an empty one if there is none.
 
     Raises:
         DataError: the record cannot be read.
     """
     file = out / RECORD_FILE
-    if not file.exists():
+    if not file.is_file():
         return {"_type": "avplatform-pseudo-labels", "version": 1, "modalities": {}}
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = json.loads(file.read_bytes())
         known = record["_type"] == "avplatform-pseudo-labels"
         if not known or not isinstance(record["modalities"], dict):
             raise KeyError("_type")
         return record
+    except PlaceError:
+        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{file} is not a record of pseudo-labels ({error}); give another folder"
         ) from None
 
 
-def check_settings(out: Path, modality: Modality, settings: dict[str, Any]) -> None:
+def check_settings(out: Path | Remote, modality: Modality, settings: dict[str, Any]) -> None:
     """Raise UsageError if the folder holds labels that were made with other settings.
 
     Labels of this modality that are not in the record count as such.
     """
-    if out.exists() and not out.is_dir():
+    if out.is_file():
         raise UsageError(f"{out} is a file; give a folder")
     folder = out / FOLDERS[modality]
     entry = read_record(out)["modalities"].get(modality)
@@ -168,8 +177,10 @@ def refuse_bad_input(source: Source, clips: Clips) -> None:
     """Raise DataError if the input of any clip is missing or wrong."""
     bad = []
     for name in clips.names:
+        video = DATASET.file_name(name)
         try:
-            source.read(DATASET.file_name(name))
+            with source.at_hand(video) as here:
+                here.read(video)
         except DataError as error:
             bad.append(f"{name}: {error}")
     if bad:
@@ -185,10 +196,10 @@ def refuse_bad_input(source: Source, clips: Clips) -> None:
 class Places:
     """The folders of labels and, if they are kept, of logits."""
 
-    labels: Path
-    logits: Path | None
+    labels: Path | Remote
+    logits: Path | Remote | None
 
-    def targets(self, video: str) -> list[Path]:
+    def targets(self, video: str) -> list[Path | Remote]:
         """Return the files of a video."""
         return [
             folder / f"{video}.npy" for folder in (self.labels, self.logits) if folder is not None
@@ -203,12 +214,15 @@ class Places:
 
         Raises:
             DataError: the input of the video is bad.
+            StoppedError: an object store does not answer.
         """
-        fingerprint = source.fingerprint(video)
-        logits = source.logits(video)
+        with source.at_hand(video) as here:
+            fingerprint = here.fingerprint(video)
+            logits = here.logits(video)
         labels = pseudo_labels(logits, weak, limits)
-        for target, values in zip(self.targets(video), (labels, logits), strict=False):
-            write_atomic(target, partial(save_array, values))
+        with stopping():
+            for target, values in zip(self.targets(video), (labels, logits), strict=False):
+                write_file(target, partial(save_array, values))
         return fingerprint
 
 
@@ -232,7 +246,7 @@ class _Run:
 
     def __init__(
         self,
-        out: Path,
+        out: Path | Remote,
         modality: Modality,
         settings: dict[str, Any],
         source: Source,
@@ -252,10 +266,11 @@ class _Run:
         }
         self.earlier = read_record(out)["modalities"].get(modality, {}).get("left_out", [])
         self._record({**self.entry, "left_out": self.earlier})
-        self.labels.mkdir(parents=True, exist_ok=True)
+        if isinstance(self.labels, Path):  # nodes look for it
+            self.labels.mkdir(parents=True, exist_ok=True)
         if source.texts is not None:
             file = out / TEACHERS[modality] / "text_features.safetensors"
-            write_atomic(file, source.texts.write)
+            write_file(file, source.texts.write)
 
     def label(
         self,
@@ -266,13 +281,12 @@ class _Run:
         spread: Spread | None,
     ) -> list[LeftOut]:
         left_out = []
-        with self.journal.open("a", encoding="utf-8") as journal:
+        with self._journal() as write:
 
             def note(video: str, made: str | DataError) -> None:
                 if isinstance(made, str) and self.done.get(video) != made:
                     self.done[video] = made
-                    journal.write(f"{video}\t{made}\n")
-                    journal.flush()
+                    write(f"{video}\t{made}\n")
 
             def told(video: str, made: str | DataError) -> None:
                 note(video, made)
@@ -286,7 +300,10 @@ class _Run:
                 if strict:
                     raise made
                 for target in self.places.targets(video):  # made from an earlier input
-                    target.unlink(missing_ok=True)
+                    if isinstance(target, Remote):
+                        target.remove()
+                    else:
+                        target.unlink(missing_ok=True)
                 self.done.pop(video, None)
                 left_out.append(LeftOut(name, self._file(video), str(made)))
         order = {name: number for number, name in enumerate(clips.names)}
@@ -305,9 +322,8 @@ class _Run:
         for name, weak in zip(clips.names, clips.weak, strict=True):
             video = DATASET.file_name(name)
             try:
-                fingerprint = self.source.fingerprint(video)
-                if self.done.get(video) == fingerprint and self.places.whole(video):
-                    yield name, fingerprint
+                if self._is_done(video):
+                    yield name, self.done[video]
                 elif spread is None:
                     yield name, self.places.label(self.source, video, weak, limits)
                 else:
@@ -321,13 +337,56 @@ class _Run:
             found = spread(self.places, [(video, weak) for _, video, weak in todo], limits, told)
             yield from zip(names, found, strict=True)
 
+    def _is_done(self, video: str) -> bool:
+        """Return whether the labels of a video are there, made from the files that are there."""
+        with stopping():
+            if video not in self.done or not self.places.whole(video):
+                return False
+        with self.source.at_hand(video) as here:
+            return here.fingerprint(video) == self.done[video]
+
+    @contextlib.contextmanager
+    def _journal(self) -> Iterator[Callable[[str], None]]:
+        """Give a block what adds a line to the list of sources, so that a stopped command goes on.
+
+        To an object nothing can be added; it is written as a whole, now and then and at the end.
+        """
+        if isinstance(self.journal, Path):
+            with self.journal.open("a", encoding="utf-8") as file:
+
+                def add(line: str) -> None:
+                    file.write(line)
+                    file.flush()
+
+                yield add
+            return
+        written = time.monotonic()
+
+        def add_remote(line: str) -> None:
+            nonlocal written
+            if time.monotonic() > written + EACH:
+                self._write_journal()
+                written = time.monotonic()
+
+        try:
+            yield add_remote
+        finally:
+            with contextlib.suppress(PlaceError):
+                self._write_journal()
+
+    def _write_journal(self) -> str:
+        """Write the sorted list of sources, and return it."""
+        text = "".join(f"{video}\t{self.done[video]}\n" for video in sorted(self.done))
+        write_file(self.journal, text.encode())
+        return text
+
     def finish(self, clips: Clips, left_out: list[LeftOut]) -> dict[str, Any]:
         """Write the sorted list of sources, and the record with the number of labels per class."""
-        text = "".join(f"{video}\t{self.done[video]}\n" for video in sorted(self.done))
-        write_atomic(self.journal, text)
+        text = self._write_journal()
         counts = np.zeros(len(DATASET.classes), dtype=np.int64)
         for video in self.done:
-            counts += read_label(self.labels / f"{video}.npy").sum(axis=0)
+            with at_hand(self.labels / f"{video}.npy") as file:
+                counts += read_label(file).sum(axis=0)
         ours = set(clips.names)
         kept = [item for item in self.earlier if item["clip_id"] not in ours]
         self.entry.update(
@@ -348,14 +407,14 @@ class _Run:
 
     def _file(self, video: str) -> str:
         try:
-            return str(self.source.files(video)[0])
+            return str(self.source.find(self.source.folder, video)[0])
         except DataError:
             return str(self.source.folder / video)
 
 
-def _read_journal(file: Path) -> dict[str, str]:
+def _read_journal(file: Path | Remote) -> dict[str, str]:
     """Return {video: fingerprint}, without a line that was cut off when the command was stopped."""
     if not file.is_file():
         return {}
-    pairs = [line.split("\t") for line in file.read_text(encoding="utf-8").splitlines()]
+    pairs = [line.split("\t") for line in file.read_bytes().decode().splitlines()]
     return {pair[0]: pair[1] for pair in pairs if len(pair) == 2 and len(pair[1]) == 64}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import wave
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,14 +17,16 @@ from PIL import Image
 from torch import Tensor
 
 from avplatform.base.npy import read_input
+from avplatform.base.places import Remote
 from avplatform.features.sampling import SAMPLE_RATE, frame_indices
 from avplatform.models.errors import DataError, counted
 from avplatform.pseudo_labels.dataset import DATASET
 
 FRAME_TYPES = (".jpg", ".jpeg", ".png")
+Place = TypeVar("Place", Path, Remote, Path | Remote)
 
 
-def find_frames(folder: Path, video: str) -> list[Path]:
+def find_frames(folder: Place, video: str) -> list[Place]:
     """Return the file ID.npy, or the images in the folder ID that represent the segments.
 
     Images are sorted by name, and numbers in names are compared as numbers.
@@ -66,7 +69,7 @@ def read_frames(files: list[Path], *, size: int) -> np.ndarray:
     return np.stack([_square(torch.from_numpy(image.copy()), size).numpy() for image in images])
 
 
-def find_waveform(folder: Path, video: str) -> Path:
+def find_waveform(folder: Place, video: str) -> Place:
     """Return the file ID.wav or ID.npy.
 
     Raises:
@@ -158,7 +161,7 @@ def _square(image: Tensor, size: int) -> Tensor:
     )[0]
 
 
-def _enough(count: int, place: Path) -> None:
+def _enough(count: int, place: Path | Remote) -> None:
     if count < DATASET.segments:
         raise DataError(
             f"{place} holds {count} frames; a clip needs at least {DATASET.segments}, and has "
@@ -166,7 +169,7 @@ def _enough(count: int, place: Path) -> None:
         )
 
 
-def _natural(file: Path) -> list[tuple[int, int | str]]:
+def _natural(file: Path | Remote) -> list[tuple[int, int | str]]:
     """Return a sorting key that puts "frame 2" before "frame 10"."""
     parts = re.split(r"(\d+)", file.stem)
     return [(0, int(part)) if part.isdigit() else (1, part) for part in parts if part]

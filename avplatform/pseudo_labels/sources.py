@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Self
 
 import numpy as np
 
 from avplatform.base.npy import read_input
+from avplatform.base.places import PlaceError, located, stopping
 from avplatform.data.adapters.contracts import Modality, Spelling
 from avplatform.features.sampling import split_waveform
 from avplatform.features.teachers import Teacher, TextFeatures
 from avplatform.models.errors import DataError
 from avplatform.models.files import file_sha256
-from avplatform.models.paths import expanded
 from avplatform.pseudo_labels.dataset import DATASET
 from avplatform.pseudo_labels.media import (
+    Place,
     find_frames,
     find_waveform,
     read_frames,
@@ -28,6 +33,10 @@ from avplatform.pseudo_labels.media import (
 class Source(ABC):
     """Gives the logits of one modality, one video at a time.
 
+    Args:
+        folder: the folder of the files, or its address on an object store. Then the files of a
+            video are read within `at_hand`.
+
     Raises:
         DataError: the folder does not exist.
     """
@@ -36,19 +45,51 @@ class Source(ABC):
     texts: TextFeatures | None = None
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = expanded(folder)
+        self.folder = located(folder)
         if not self.folder.is_dir():
             raise DataError(
                 f"no folder {self.folder}; give the folder with one {self.kind} file per video"
             )
 
     @abstractmethod
-    def files(self, video: str) -> list[Path]:
-        """Return the files of a video that are read.
+    def find(self, folder: Place, video: str) -> list[Place]:
+        """Return the files of a video in a folder that are read.
 
         Raises:
             DataError: there are none; the message says what was looked for.
         """
+
+    @contextlib.contextmanager
+    def at_hand(self, video: str) -> Iterator[Self]:
+        """Give a `with` block this source with the files of a video on this machine.
+
+        Objects are fetched into a temporary folder, which is removed after the block.
+
+        Raises:
+            DataError: there are no files of the video.
+            StoppedError: the object store does not answer.
+        """
+        if isinstance(self.folder, Path):
+            yield self
+            return
+        with stopping(), TemporaryDirectory(prefix="avplatform-") as folder:
+            here = copy.copy(self)
+            here.folder = Path(folder)
+            for file in self.find(self.folder, video):
+                place = Path(folder, *file.parts_after(self.folder))
+                place.parent.mkdir(exist_ok=True)
+                file.fetch(place.parent)
+            try:
+                yield here
+            except PlaceError:
+                raise
+            except DataError as error:
+                raise DataError(str(error).replace(folder, str(self.folder))) from None
+
+    def files(self, video: str) -> list[Path]:
+        """Return the files of a video, which are on this machine; raises as `find` does."""
+        assert isinstance(self.folder, Path)
+        return self.find(self.folder, video)
 
     @abstractmethod
     def read(self, video: str) -> np.ndarray:
@@ -94,8 +135,8 @@ class Source(ABC):
 class _OneFile(Source):
     """One .npy file per video, named by its id."""
 
-    def files(self, video: str) -> list[Path]:
-        file = self.folder / f"{video}.npy"
+    def find(self, folder: Place, video: str) -> list[Place]:
+        file = folder / f"{video}.npy"
         if not file.is_file():
             raise DataError(f"no file {file}")
         return [file]
@@ -177,13 +218,11 @@ class MediaFiles(Source):
         self.modality, self.teacher = modality, teacher
         self.texts = teacher.text_features(DATASET.prompts(modality, spelling))
 
-    def files(self, video: str) -> list[Path]:
+    def find(self, folder: Place, video: str) -> list[Place]:
         """Return the frames of the segments or the file of all frames, or the waveform's file."""
-        return (
-            find_frames(self.folder, video)
-            if self.modality == "visual"
-            else [find_waveform(self.folder, video)]
-        )
+        if self.modality == "visual":
+            return find_frames(folder, video)
+        return [find_waveform(folder, video)]
 
     def read(self, video: str) -> np.ndarray:
         """Return the frames [T, 3, S, S], or the segments of the waveform [T, N // T]."""

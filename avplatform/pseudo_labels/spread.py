@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,15 @@ from avplatform.scale.engine import share
 from avplatform.scale.options import EngineOptions
 
 
-def spread_labels(open_source: Callable[[], Source], options: EngineOptions) -> Spread:
+def spread_labels(
+    open_source: Callable[[], Source], options: EngineOptions, *, cpu: bool = False
+) -> Spread:
     """Return what `make` calls to have labels made by the nodes of a cluster.
 
     Args:
         open_source: picklable function that opens the source; all nodes share its folder.
         options: the cluster.
+        cpu: the source needs no GPU.
     """
 
     def spread(
@@ -35,7 +39,9 @@ def spread_labels(open_source: Callable[[], Source], options: EngineOptions) -> 
             open_source=open_source, places=places, limits=limits, threads=options.worker_cpus
         )
         items = [{"key": video, "name": video, "weak": weak} for video, weak in videos]
-        answers = share(maker, items, options, told=lambda video, one: told(video, _made(one)))
+        answers = share(
+            maker, items, options, told=lambda video, one: told(video, _made(one)), cpu=cpu
+        )
         return [_made(answers[video]) for video, _ in videos]
 
     return spread
@@ -56,7 +62,8 @@ class LabelMaker:
 
     def __call__(self) -> Work:
         """Return what labels a video."""
-        check_shared(self.places.labels)
+        if isinstance(self.places.labels, Path):
+            check_shared(self.places.labels)
         source = self.open_source()
         set_threads(self.threads)  # after it, as an accelerator sets them too
 

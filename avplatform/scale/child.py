@@ -16,10 +16,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from avplatform.base.stopping import END_WITH_STDIN, end_with_starter
@@ -75,26 +76,24 @@ class Child:
         self._begin, self._seconds = (make, memory, folder, version), seconds
         self._process: subprocess.Popen | None = None
         self._pipe: Connection | None = None
+        self._temporary: TemporaryDirectory | None = None
 
     def do(self, item: dict[str, Any]) -> Answer:
         """Return what became of an item; never raises."""
-        begun, reason = time.monotonic(), ""
-        starting = False
+        begun = time.monotonic()
+        answer = self._tried(item)
+        return replace(answer, seconds=time.monotonic() - begun)
+
+    def _tried(self, item: dict[str, Any]) -> Answer:
         for _ in range(TRIES):
-            starting = self._process is None
-            answer = self._start() if starting else None
-            if answer is None:
-                starting, answer = False, self._ask(item)
-            if isinstance(answer, Answer):
-                spent = time.monotonic() - begun
-                return Answer(status=answer.status, text=answer.text, seconds=spent)
-            reason = str(answer)
-        spent = time.monotonic() - begun
-        if starting:
-            text = f"a worker on {platform.node()} cannot load its networks: {reason}"
-            return Answer(status="stop", text=text, seconds=spent)
-        text = f"{item['name']}: {reason}, {TRIES} times; it was left out"
-        return Answer(status="bad", text=text, seconds=spent)
+            not_begun = self._start() if self._process is None else None
+            found = not_begun or self._exchange(item, seconds=self._seconds)
+            if isinstance(found, Answer):
+                return found
+        if not_begun:
+            text = f"a worker on {platform.node()} cannot load its networks: {not_begun}"
+            return Answer(status="stop", text=text)
+        return Answer(status="bad", text=f"{item['name']}: {found}, {TRIES} times; it was left out")
 
     def close(self) -> None:
         """End the process."""
@@ -104,23 +103,24 @@ class Child:
             for end in (self._process.stdin, self._pipe):
                 if end is not None:
                     end.close()
-        self._process = self._pipe = None
+        if self._temporary is not None:
+            self._temporary.cleanup()
+        self._process = self._pipe = self._temporary = None
 
     def _start(self) -> Answer | str | None:
         """Start the process and wait until it can work: None, an error, or why it ended."""
         ours, theirs = Pipe()
+        # What a process that is killed leaves in it, such as a video, is removed with it.
+        self._temporary = TemporaryDirectory(prefix="avplatform-", ignore_cleanup_errors=True)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "avplatform.scale.child", str(theirs.fileno())],
             stdin=subprocess.PIPE,
             pass_fds=[theirs.fileno()],
-            env={**os.environ, END_WITH_STDIN: "1"},
+            env={**os.environ, END_WITH_STDIN: "1", "TMPDIR": self._temporary.name},
         )
         theirs.close()
         self._pipe = ours
         return self._exchange(self._begin, seconds=STARTING, starting=True)
-
-    def _ask(self, item: dict[str, Any]) -> Answer | str | None:
-        return self._exchange(item, seconds=self._seconds)
 
     def _exchange(
         self, message: Any, *, seconds: float, starting: bool = False
@@ -183,11 +183,11 @@ def main() -> None:
         make, memory, folder, version = pipe.recv()
         with contextlib.suppress(OSError):
             os.chdir(folder)
-        work = _answer(lambda: _begin(make, memory, version), result=True)
+        work = _answer(lambda: _begin(make, memory, version))
         pipe.send(None if callable(work) else work)
         while callable(work):
             item = pipe.recv()
-            pipe.send(_answer(lambda item=item: work(item)))  # type: ignore[misc]
+            pipe.send(_answer(lambda item=item: work(item), name=item["name"]))  # type: ignore[misc]
     except (EOFError, OSError):  # the starter has ended
         pass
 
@@ -203,26 +203,33 @@ def _begin(make: bytes, memory: float, version: str) -> Work:
     return begin()
 
 
-def _answer(act: Callable[[], Any], *, result: bool = False) -> Any:
-    """Return what an act returned, or its error, as an answer."""
+def _answer(act: Callable[[], Any], *, name: str = "") -> Any:
+    """Return what an act returned, or its error, as an answer.
+
+    Args:
+        act: begins the work, whose errors stop all; or does an item.
+        name: the name of the item.
+    """
     try:
         found = act()
-        return found if result else Answer(status="done", text=found or "")
+        return Answer(status="done", text=found or "") if name else found
     except DataError as error:
-        return Answer(status="stop" if result else "bad", text=str(error))
+        return Answer(status="bad" if name else "stop", text=str(error))
     except AVError as error:
         return Answer(status="stop", text=str(error))
     except Exception as error:
         text = " ".join(str(error).split())[:300]
-        if _no_memory(error, text):
+        if out_of_memory(error):
             return _OutOfMemory(text=text or "MemoryError")
-        return Answer(status="stop", text=f"{type(error).__name__}: {text}")
+        where = f"{name}: " if name else ""
+        return Answer(status="stop", text=f"{where}{type(error).__name__}: {text}")
 
 
-def _no_memory(error: Exception, text: str) -> bool:
+def out_of_memory(error: Exception) -> bool:
+    """Return whether an error says that there is too little memory."""
     names = {kind.__name__ for kind in type(error).__mro__}
     return bool({"MemoryError", "OutOfMemoryError"} & names) or any(
-        words in text.lower() for words in ("can't allocate memory", "cannot allocate memory")
+        words in str(error).lower() for words in ("can't allocate memory", "cannot allocate memory")
     )
 
 

@@ -104,6 +104,7 @@ def share(
     options: EngineOptions,
     *,
     told: Callable[[str, Answer], None] = lambda key, answer: None,
+    cpu: bool = False,
 ) -> dict[str, Answer]:
     """Do items on the nodes of a cluster; return what became of each, by its key.
 
@@ -113,6 +114,7 @@ def share(
             twice where a node is lost, so that the work must be the same the second time.
         options: the cluster and its workers.
         told: called with the key and the answer of each item, when it has one.
+        cpu: the work needs no GPU.
 
     Raises:
         UsageError: Ray is missing, or the cluster has no room for one worker.
@@ -126,7 +128,7 @@ def share(
             wave = items[first : first + WAVE]
             for left in reversed(range(PASSES)):
                 try:
-                    for key, answer in _rows(ray, make, wave, options):
+                    for key, answer in _rows(ray, make, wave, options, cpu):
                         if answer.status == "stop":
                             text = f"{answer.text}; what is done stays: mend this and go on"
                             raise DataError(text)
@@ -153,12 +155,16 @@ def share(
 
 
 def _rows(
-    ray: Any, make: Callable[[], Work], items: Sequence[dict[str, Any]], options: EngineOptions
+    ray: Any,
+    make: Callable[[], Work],
+    items: Sequence[dict[str, Any]],
+    options: EngineOptions,
+    cpu: bool,
 ) -> Iterator[tuple[str, Answer]]:
     """Yield the key and the answer of items, in the order in which they are done."""
     from ray.data import ActorPoolStrategy, DataContext
 
-    workers, gpus = room(ray, options, len(items))
+    workers, gpus = room(ray, options, len(items), cpu=cpu)
     context = DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     context.execution_options.preserve_order = False
@@ -214,7 +220,7 @@ class Worker:
         return rows
 
 
-def room(ray: Any, options: EngineOptions, items: int) -> tuple[int, float]:
+def room(ray: Any, options: EngineOptions, items: int, *, cpu: bool = False) -> tuple[int, float]:
     """Return the number of workers, and the GPUs of each.
 
     Raises:
@@ -223,7 +229,6 @@ def room(ray: Any, options: EngineOptions, items: int) -> tuple[int, float]:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpus = options.worker_gpus
     if gpus is None:
-        cpu = getattr(options, "cpu", False)  # of the commands that have it
         gpus = 1.0 if not cpu and any(node.get("GPU") for node in nodes) else 0.0
     wanted = {"CPU": options.worker_cpus, "GPU": gpus, "memory": options.worker_memory * 2**30}
     wanted = {name: amount for name, amount in wanted.items() if amount}

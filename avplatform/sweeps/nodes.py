@@ -91,13 +91,14 @@ class NodePool:
         return found
 
     def stop(self) -> None:
-        """Let all jobs save their state and end."""
-        for one in self.running:
-            self.ray.cancel(one.answer, force=False, recursive=False)
+        """Let all jobs save their state and end; never raises, as it may follow an error of Ray."""
         answers = [one.answer for one in self.running]
-        if answers:
-            self.ray.wait(answers, num_returns=len(answers), timeout=2 * GRACE)
         self.running = []
+        with contextlib.suppress(Exception):
+            for answer in answers:
+                self.ray.cancel(answer, force=False, recursive=False)
+            if answers:
+                self.ray.wait(answers, num_returns=len(answers), timeout=2 * GRACE)
 
 
 def run_command(command: list[str], log: str, folder: str) -> int:

@@ -180,9 +180,12 @@ def missing_text(source: str, video: str) -> str:
         return (
             "This browser cannot play the embedded video; tracks, keys and clock work without it."
         )
-    if not source:
-        return "The video of this timeline is not known; tracks, keys and clock work without it."
     name = Path(video).name
+    if not source:
+        return (
+            f"This page has no address of {name or 'its video'}; tracks, keys and clock work "
+            "without it. A page that is made with --embed-video has the video in itself."
+        )
     return (
         f"{name} is not where this page expects it, or this browser cannot play it. Tracks, keys "
         "and clock work without it. Keep the page and the video in their original places, or make "

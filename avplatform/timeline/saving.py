@@ -28,6 +28,7 @@ def save(
     video: str | Path | None = None,
     preview: Preview | None = None,
     embed_video: bool = False,
+    address: bool = True,
 ) -> Path:
     """Write a timeline; see `Timeline.save`."""
     out, named = expanded(path), video if video is not None else timeline.video
@@ -43,14 +44,16 @@ def save(
             'a folder, whose name has no suffix or ends in "/"'
         )
 
-    def address(file: Path, *, embed: bool = False) -> str:
-        return "" if source is None else video_source(source, file, embed=embed)
+    def place(file: Path, *, embed: bool = False) -> str:
+        if source is None or not (address or embed):
+            return ""
+        return video_source(source, file, embed=embed)
 
     def page(file: Path) -> str:
-        return render_page(timeline, preview, source=address(file, embed=embed_video))
+        return render_page(timeline, preview, source=place(file, embed=embed_video))
 
     def folder() -> None:
-        html, media = page(out / "timeline.html"), address(out / "events.eaf")
+        html, media = page(out / "timeline.html"), place(out / "events.eaf")
         write_exports(timeline, out, media=media)
         picture(timeline, out / "timeline.png", preview)
         write_atomic(out / "timeline.html", html)
@@ -58,7 +61,7 @@ def save(
     writers: dict[str, Callable[[], object]] = {
         ".json": lambda: write_atomic(out, as_json(timeline)),
         ".csv": lambda: write_atomic(out, as_csv(timeline)),
-        ".eaf": lambda: write_atomic(out, as_eaf(timeline, media=address(out))),
+        ".eaf": lambda: write_atomic(out, as_eaf(timeline, media=place(out))),
         ".vtt": lambda: write_atomic(out, as_vtt(timeline)),
         ".html": lambda: write_atomic(out, page(out)),
         ".png": lambda: picture(timeline, out, preview),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -36,10 +36,17 @@ class Several(Iterator["Timeline"]):
     Args:
         pipeline: parses the videos.
         videos: paths or features.
+        opened: returns the path of an element of `videos` at the time when it is read.
     """
 
-    def __init__(self, pipeline: Pipeline, videos: Iterable[Any]) -> None:
-        self.pipeline, self._videos = pipeline, iter(videos)
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        videos: Iterable[Any],
+        *,
+        opened: Callable[[Any], Any] = lambda video: video,
+    ) -> None:
+        self.pipeline, self._videos, self._opened = pipeline, iter(videos), opened
         self._done: deque[tuple[Timeline | Exception, MediaInfo | None]] = deque()
         self.info: MediaInfo | None = None
         """What `probe` found about the file of the last timeline."""
@@ -63,7 +70,7 @@ class Several(Iterator["Timeline"]):
             except StopIteration:
                 break
             try:
-                opened = pipeline.read(video)
+                opened = pipeline.read(self._opened(video))
             except Exception as error:  # told at the turn of its video
                 read.append(error)
             else:

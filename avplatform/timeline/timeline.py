@@ -79,6 +79,7 @@ class Timeline:
         video: str | Path | None = None,
         preview: Preview | None = None,
         embed_video: bool = False,
+        address: bool = True,
     ) -> Path:
         """Write one file, by its suffix, or a folder with all files; return its path.
 
@@ -89,6 +90,8 @@ class Timeline:
             video: the video that the page and the ELAN file name; default: `self.video`.
             preview: frames and sound for the page and the picture (`preview.preview`).
             embed_video: put the video into the page itself.
+            address: name the relative path of the video in the page and in the ELAN file; False:
+                name none, as where the files or the video will not stay where they are.
 
         Raises:
             UsageError: the suffix is not known, or the video cannot be embedded.
@@ -96,7 +99,9 @@ class Timeline:
         """
         from avplatform.timeline.saving import save
 
-        return save(self, path, video=video, preview=preview, embed_video=embed_video)
+        return save(
+            self, path, video=video, preview=preview, embed_video=embed_video, address=address
+        )
 
     def to_dataframe(self) -> DataFrame:
         """Return the events as a pandas table, one row per event in the order of `events`.

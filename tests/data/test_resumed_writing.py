@@ -111,6 +111,15 @@ def test_two_writers_of_one_store_are_kept_apart(tmp_path):
     ].rows == 4
 
 
+def test_writers_that_keep_nothing_have_folders_of_their_own_whatever_their_process(tmp_path):
+    with StoreWriter(tmp_path / "store", spec_of()) as first:
+        with StoreWriter(tmp_path / "store", spec_of()) as second:
+            assert len(list(tmp_path.glob(".store.partial-*"))) == 2
+            second.discard()
+        first.add("train", columns_of(spec_of(), 4))
+    assert [p.name for p in tmp_path.iterdir()] == ["store"]
+
+
 def test_a_strangers_folder_is_left_alone(tmp_path):
     (tmp_path / ".store.partial").mkdir()
     (tmp_path / ".store.partial" / "thesis.txt").write_text("mine")

@@ -364,6 +364,15 @@ def test_a_second_process_does_not_extend_the_same_store(place, folder, tmp_path
     assert "another process is extracting into" in capsys.readouterr().err
 
 
+def test_a_second_process_does_not_write_the_same_new_store(place, folder, tmp_path, capsys):
+    store, pieces = tmp_path / "store", tmp_path / ".store.extract"
+    pieces.mkdir()
+    with Lock(pieces, lambda owner: DataError(owner)):
+        assert extract(place, folder, store) == 1
+    assert "another process is extracting into" in capsys.readouterr().err and not store.exists()
+    assert extract(place, folder, store) == 0 and not pieces.exists()
+
+
 def test_a_store_is_not_put_back_while_the_process_that_moved_it_is_at_it(
     place, folder, tmp_path, capsys, monkeypatch
 ):

@@ -4,11 +4,14 @@ import os
 import pickle
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from avplatform.models.errors import UsageError
+from avplatform.base.places import StoppedError
+from avplatform.models.errors import DataError, UsageError
 from avplatform.scale.child import Child, check_shared
+from avplatform.timeline.folders import Job
 from tests.scale import works
 
 if os.name != "posix":
@@ -34,7 +37,7 @@ def test_one_process_does_all_items_and_an_error_of_an_item_is_an_answer(child):
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason"), [("usage", "cannot write there"), ("bug", "KeyError: 'lost'")]
+    ("kind", "reason"), [("usage", "cannot write there"), ("bug", "one.mp4: KeyError: 'lost'")]
 )
 def test_an_error_that_every_item_would_have_stops_the_work(child, kind, reason):
     answer = child.do(item(kind))
@@ -50,6 +53,12 @@ def test_an_item_that_ends_its_process_is_tried_twice_and_then_left_out(child):
 def test_an_item_whose_process_is_killed_once_is_done(child, tmp_path):
     answer = child.do(item("crash once", seen=str(tmp_path / "seen")))
     assert answer.status == "done" and (tmp_path / "seen").exists()
+
+
+def test_what_a_killed_process_leaves_in_its_temporary_folder_is_removed(child, tmp_path):
+    seen = tmp_path / "seen"
+    assert child.do(item("leave", seen=str(seen))).status == "bad"
+    assert seen.read_text() and not Path(seen.read_text()).exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is one of Linux")
@@ -96,6 +105,27 @@ def test_a_node_that_does_not_see_the_folder_of_the_driver_is_refused(tmp_path):
     check_shared(tmp_path)
     with pytest.raises(UsageError, match="give a folder that all nodes share"):
         check_shared(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (MemoryError(), "bad", "needs more memory than a worker has (MemoryError), 2 times"),
+        (KeyError("lost"), "stop", "v.mp4: KeyError: 'lost'"),
+        (StoppedError("s3://b cannot be reached"), "stop", "s3://b cannot be reached"),
+        (DataError("v.mp4 is cut off"), "bad", "v.mp4 is cut off"),
+    ],
+)
+def test_only_what_a_video_is_at_fault_for_is_told_of_a_video_to_predict(
+    tmp_path, error, status, reason
+):
+    made = pickle.dumps(works.PredictFailing(tmp_path, error))
+    child = Child(made, seconds=30)
+    job = Job(key="1", video=tmp_path / "v.mp4", folder="v")
+    answer = child.do({"key": "1", "name": "v.mp4", "job": job})
+    child.close()
+    assert answer.status == status and reason in answer.text
+    assert not (tmp_path / ".done").exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -15,7 +15,7 @@ from avplatform.data.store.partial import RemoteFolder
 from avplatform.data.store.writer import StoreWriter
 from avplatform.models.errors import DataError, UsageError
 from tests.posix import needs_posix
-from tests.scale.conftest import bytes_of, environment
+from tests.scale.conftest import bytes_of, environment, objects_of
 
 pytestmark = needs_posix
 
@@ -32,10 +32,6 @@ def videos(bucket, place):
 @pytest.fixture
 def out(bucket, request):
     return Remote(f"{bucket}/{request.node.name.replace('[', '-').replace(']', '')}")
-
-
-def objects_of(folder: Remote) -> dict[str, bytes]:
-    return {"/".join(file.parts_after(folder)): file.read_bytes() for file in folder.files()}
 
 
 def assert_same(out: Remote, videos: Remote, alone, place) -> None:

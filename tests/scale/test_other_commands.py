@@ -11,30 +11,10 @@ import yaml
 
 from avplatform.cli import main
 from avplatform.scale.notes import Notes
-from tests.journey import make_folder
 from tests.pseudo_labels.files import arrays, llp_folder
-from tests.scale.conftest import bytes_of
+from tests.scale.conftest import bytes_of, on
 
 pytestmark = pytest.mark.slow
-
-
-def on(cluster):
-    return ["--engine", "ray", "--address", cluster.address]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A folder of videos, and a run that was trained on their features."""
-    folder = make_folder(tmp_path_factory.mktemp("trained"), videos=8)
-    weights = [f"vggish={folder / 'vggish.pth'}", f"visual={folder / 'test_resnet.safetensors'}"]
-    recipe = ["--audio", "vggish", "--visual", "timm:test_resnet", "--motion", "none"]
-    args = [str(folder / "videos"), "--events", str(folder / "events.csv"), "--segments", "2"]
-    args += ["--out", str(folder / "data"), *recipe, "--weights", *weights, "--cpu"]
-    assert main(["extract", *args]) == 0
-    train = ["--task", "avvp", "--encoder", "han", "--decoder", "mmil", "--data"]
-    train += [str(folder / "data"), "--output-dir", str(folder / "run"), "--max-steps", "2"]
-    assert main(["train", *train, "--batch-size", "4", "--cpu", "--threads", "1"]) == 0
-    return folder, ["--model", str(folder / "run"), "--weights", *weights, "--cpu"]
 
 
 def test_nodes_predict_what_one_machine_predicts(trained, cluster, tmp_path, capsys):
@@ -70,8 +50,9 @@ def test_what_is_noted_is_not_done_again(tmp_path):
     assert done == ["a.mp4"] and notes.read(item["key"]) == "did a.mp4"
     assert notes.key("a.mp4", 4) != item["key"]
     assert Notes(folder=notes.folder, made_by={"model": "y"}).key("a.mp4", 3) != item["key"]
+    assert notes.known() == {item["key"]}
     notes.remove()
-    assert notes.read(item["key"]) is None
+    assert notes.read(item["key"]) is None and notes.known() == set()
 
 
 def test_nodes_make_the_pseudo_labels_of_one_machine(cluster, tmp_path, capsys):

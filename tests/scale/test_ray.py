@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from avplatform.cli import main
@@ -18,7 +21,7 @@ from avplatform.scale.engine import share
 from avplatform.scale.options import EngineOptions
 from tests.posix import needs_posix
 from tests.scale import works
-from tests.scale.conftest import FILES, add_node, bytes_of, environment
+from tests.scale.conftest import FILES, add_node, bytes_of, environment, on
 
 pytestmark = needs_posix
 
@@ -26,7 +29,7 @@ pytestmark = needs_posix
 def extract(place, out, cluster, *flags):
     folder, recipe = place
     args = ["extract", str(folder / "videos"), "--out", str(out), *recipe, *flags]
-    return [*args, "--engine", "ray", "--address", cluster.address]
+    return [*args, *on(cluster)]
 
 
 def test_nodes_write_the_bytes_of_one_machine_and_list_the_damaged_video(
@@ -96,6 +99,65 @@ def test_what_is_killed_in_mid_extraction_costs_only_unfinished_files(
         assert driver.returncode == 1, log.read_text()
         assert "1 file of 24 left out" in log.read_text()
     assert bytes_of(out) == bytes_of(alone)
+
+
+@pytest.mark.slow
+def test_one_damaged_video_in_a_hundred_is_listed_and_costs_no_other(
+    place, cluster, tmp_path, capsys
+):
+    from tests.features.clips import beep, render
+
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for n in range(100):
+        grey = np.full((48, 64, 3), 2 * n, np.uint8)
+        render(videos / f"v{n:02d}.mp4", pictures=[grey] * 4, fps=4, sound=beep(1, 0, 0.01 * n))
+    whole = (videos / "v57.mp4").read_bytes()
+    (videos / "v57.mp4").write_bytes(whole[: len(whole) // 3])
+    args = ["extract", str(videos), *place[1], "--out"]
+    assert main([*args, str(tmp_path / "alone")]) == 1
+    assert main([*args, str(tmp_path / "nodes"), *on(cluster)]) == 1
+    assert "1 file of 100 left out" in capsys.readouterr().out
+    assert bytes_of(tmp_path / "nodes") == bytes_of(tmp_path / "alone")
+    report = json.loads((tmp_path / "nodes" / "extract_report.json").read_text())
+    assert len(report["sources"]) == 99 and "v57" not in report["sources"]
+    [(file, reason)] = report["bad"]
+    assert file == str(videos / "v57.mp4") and reason
+
+
+@pytest.mark.slow
+def test_a_video_that_needs_more_memory_than_a_worker_may_take_costs_no_other(
+    place, cluster, tmp_path, capsys
+):
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for name in ("v00", "v01", "v02", "long"):
+        shutil.copyfile(place[0] / "videos" / f"{name}.mp4", videos / f"{name}.mp4")
+    args = ["extract", str(videos), "--long", "first", *place[1], "--out"]
+    assert main([*args, str(tmp_path / "alone")]) == 0
+    write_hour(videos / "hour.mka")
+    args += [str(tmp_path / "nodes"), *on(cluster), "--worker-memory", "2"]
+    assert main(args) == 1
+    assert "1 file of 5 left out" in capsys.readouterr().out
+    alone, nodes = (bytes_of(tmp_path / name) for name in ("alone", "nodes"))
+    shards = [name for name in alone if name.endswith(".parquet")]
+    assert shards and [nodes[name] for name in shards] == [alone[name] for name in shards]
+    [(file, reason)] = json.loads(nodes["extract_report.json"])["bad"]
+    assert file == str(videos / "hour.mka") and "more memory" in reason
+
+
+def write_hour(path: Path, *, rate: int = 8, seconds: int = 3590) -> None:
+    """Write 58 kB of sound in one frame, which becomes 230 MB of samples, in several copies."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, rate * seconds), np.int16), format="s16", layout="mono"
+        )
+        frame.sample_rate, frame.pts, frame.time_base = rate, 0, Fraction(1, rate)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
 
 
 def wait_for_pieces(folder: Path, count: int, driver: subprocess.Popen) -> int:

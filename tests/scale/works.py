@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from avplatform.models.errors import DataError, UsageError
@@ -46,11 +49,38 @@ def work(item: dict[str, Any]) -> str:
         if not seen.exists():
             seen.touch()
             end_at_once()
+    if kind == "leave":
+        Path(item["seen"]).write_text(tempfile.mkdtemp())
+        end_at_once()
     if kind == "memory":
         return str(len(bytearray(4 * 2**30)))
     if kind == "slow":
         time.sleep(60)
     return f"did {item['name']} in {os.getpid()}"
+
+
+@dataclass
+class PredictFailing:
+    """Makes the work of `predict`, in which reading a video raises an error."""
+
+    out: Path
+    error: Exception
+
+    def __call__(self):
+        from avplatform.commands import predict
+        from avplatform.scale.notes import Notes
+
+        options = predict.PredictOptions(videos=(), model="none")
+        predict.open_pipeline = lambda _: self
+        notes = Notes(folder=self.out / ".done", made_by="tests")
+        return predict.PredictMaker(options=options, out=self.out, notes=notes)()
+
+    @property
+    def config(self):
+        return SimpleNamespace(batch_size=1)
+
+    def read(self, video):
+        raise self.error
 
 
 def processes(mark: str, word: str) -> list[int]:

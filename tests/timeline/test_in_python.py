@@ -40,7 +40,7 @@ def test_a_folder_gets_what_the_command_writes(tmp_path):
 
 def test_a_timeline_without_a_video_is_saved_and_its_page_says_so(tmp_path):
     page = example(video="").save(tmp_path / "x.html").read_text()
-    assert 'src=""' in page and "The video of this timeline is not known" in page
+    assert 'src=""' in page and "This page has no address of its video" in page
 
 
 def test_what_cannot_be_saved_is_told(tmp_path):

@@ -11,13 +11,14 @@ pytest.importorskip("av", reason="needs PyAV (pip install avplatform[media])")
 
 from avplatform.base.console import named
 from avplatform.cli import main
-from avplatform.commands.predict import FILES, find_videos, write_summary
+from avplatform.commands.predict import find_videos
 from avplatform.config.run import default_config
 from avplatform.features import media
 from avplatform.features.extractor import Extractor
 from avplatform.features.media import probe
 from avplatform.timeline import pipeline as module
 from avplatform.timeline import reading
+from avplatform.timeline.folders import FILES, write_summary
 from tests.features.networks import SMALL, small_weights
 from tests.models.cells import FEATURES, build, build_cell
 from tests.timeline.examples import write_clip
@@ -150,6 +151,17 @@ def test_an_unforeseen_error_costs_one_video_only(models, clips, tmp_path, capsy
     )
     assert "RuntimeError: a strange thing" in capsys.readouterr().out
     assert (tmp_path / "out" / "a" / "timeline.html").is_file()
+
+
+def test_too_little_memory_for_a_video_is_told_as_such(
+    models, clips, tmp_path, capsys, monkeypatch
+):
+    def too_much(self, path, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(Loudness, "clip", too_much)
+    assert predict(clips / "a.webm", "--out", tmp_path / "out", model=models / "leap") == 1
+    assert "it needs more memory than there is (MemoryError)" in capsys.readouterr().out
 
 
 def test_names_that_collide_get_folders_of_their_own(tmp_path):

@@ -15,7 +15,8 @@ from avplatform.runs.folder import RunFolder
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):
-    target = write_json(tmp_path / "results.json", {"accuracy": 1.0})
+    target = tmp_path / "results.json"
+    write_json(target, {"accuracy": 1.0})
 
     def fail(path):
         path.write_text("half")

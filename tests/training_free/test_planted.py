@@ -13,7 +13,6 @@ from avplatform import evaluate, pipeline
 from avplatform.base import processes
 from avplatform.base.machine import make_accelerator
 from avplatform.cli import main
-from avplatform.commands.predict import FILES
 from avplatform.data import DataSpec, StoreWriter, open_data
 from avplatform.evaluation import untrained
 from avplatform.evaluation.untrained import training_free_answers
@@ -21,6 +20,7 @@ from avplatform.features import backbones
 from avplatform.features.extractor import Extractor
 from avplatform.models.errors import DataError, UsageError
 from avplatform.runs.results import reference_scores, results
+from avplatform.timeline.folders import FILES
 from avplatform.timeline.pipeline import PipelineConfig
 from avplatform.timeline.windows import Features
 from avplatform.training_free import model as module

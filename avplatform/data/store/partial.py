@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -45,8 +46,9 @@ class PartialFolder:
     ) -> None:
         self.path, self.fingerprint, self._note = path, fingerprint, note or (lambda text: None)
         self.replace = replace
-        suffix = "partial" if fingerprint is not None else f"partial-{os.getpid()}"
-        self.base = path.with_name(f".{path.name}.{suffix}")
+        # Processes of two machines that share the folder may have the same number.
+        alone = f"-{os.getpid()}-{secrets.token_hex(4)}" if fingerprint is None else ""
+        self.base = path.with_name(f".{path.name}.partial{alone}")
         self.folder = self.base / STORE
         self._lock = Lock(
             self.base / LOCK,
@@ -65,7 +67,6 @@ class PartialFolder:
         """
         if self.fingerprint is None:
             check_empty(self.path, replace=self.replace)
-            shutil.rmtree(self.base, ignore_errors=True)
             self.folder.mkdir(parents=True)
             return {}
         if self.base.exists() and (
