@@ -11,6 +11,7 @@ import argparse
 import ast
 import importlib
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -55,6 +56,8 @@ def main(arguments: list[str] | None = None, extra: Mapping[str, ModuleType] | N
         parser.error(f"there is no speed benchmark {unknown[0]!r}; {hint}")
     if options.json and not options.json.resolve().parent.is_dir():
         parser.error(f"--json is {options.json}, but there is no folder {options.json.parent}")
+    if options.json and options.json.is_dir():
+        parser.error(f"--json is {options.json}, which is a folder; give the file to write")
     if options.rounds < 1:
         parser.error(f"--rounds is {options.rounds}; it must be at least 1")
     from benchmarks import report
@@ -63,16 +66,18 @@ def main(arguments: list[str] | None = None, extra: Mapping[str, ModuleType] | N
     results = run(options, options.names or list(speed), added)
     if options.only and not results.rows:
         parser.error(f"no comparison that was asked for has {options.only!r} in its title")
-    failed = [row.name for row in results.rows if row.failure]
     if options.json:
         report.write(results, options.json)
     worse: list[str] = []
     if then is not None:
-        lines, worse = report.compared(then, results.rows)
-        print(f"\ncompared with {options.compare}:\n\n{report.COMPARED}", *lines, sep="\n")
-    for text, names in (("sides differ", failed), ("worse beyond the spread", worse)):
-        if names:
-            print(f"\n{text}: {'; '.join(names)}", file=sys.stderr)
+        print(f"\ncompared with {options.compare}:", *report.conditions(then, results), sep="\n")
+        lines, worse = report.compared(then.rows, results.rows)
+        print(f"\n{report.COMPARED}", *lines, sep="\n")
+    failed = [row for row in results.rows if row.failure]
+    for row in failed:
+        print(f"failed: {row.benchmark}: {row.name}: {row.failure}", file=sys.stderr)
+    if worse:
+        print(f"worse beyond the spread: {'; '.join(worse)}", file=sys.stderr)
     return 1 if failed or worse else 0
 
 
@@ -86,13 +91,14 @@ def run(options: argparse.Namespace, names: list[str], added: Mapping[str, Modul
     torch.set_num_threads(1)
     bf16 = cpu_has_bf16()
     kinds = ["float32", *(["bfloat16"] if bf16 else []), "copy"]
-    results = timing.Results(machine=dict(describe()), rounds=options.rounds)
+    machine = {**describe(), "threads": str(torch.get_num_threads())}
+    machine["command"] = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
+    results = timing.Results(machine=machine, rounds=options.rounds)
     results.peaks = timing.peaks(kinds)
     results.machine["load"] = list(os.getloadavg())
     said = ", ".join(
         f"{kind} {value:.0f} {timing.KINDS[kind]}" for kind, value in results.peaks.items()
     )
-    machine = results.machine
     print(f"{machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}, 1 thread; {said}")
     if not bf16:
         note(results, "rows of bf16 are left out: this CPU has neither avx512_bf16 nor AMX")
@@ -101,25 +107,45 @@ def run(options: argparse.Namespace, names: list[str], added: Mapping[str, Modul
             results, f"the machine is busy (load {machine['load'][0]:.1f}): ratios are less certain"
         )
     for name in names:
-        module = added.get(name) or importlib.import_module(f"benchmarks.speed.{name}")
-        if reason := getattr(module, "left_out", lambda: "")():
-            note(results, f"{name} is left out: {reason}")
-            continue
-        print(f"\n{name}\n\n{report.TABLE}", flush=True)
-        with tempfile.TemporaryDirectory() as folder:
-            setting = timing.Setting(folder=Path(folder), bf16=bf16)
-            for item in comparisons(module, setting, options.only):
-                for row in timing.rows(name, item, options.rounds):
-                    results.rows.append(row)
-                    print(report.line(row), flush=True)
+        for row in rows_of(name, added, options, results):
+            results.rows.append(row)
+            print(report.line(row), flush=True)
+            if options.json:
+                report.write(results, options.json)
     return results
 
 
-def comparisons(module: ModuleType, setting: Any, only: str) -> Iterator[Any]:
-    """Yield what a benchmark times; with `only`, it need not prepare what is not asked for."""
-    for title, make in module.comparisons(setting).items():
-        if only in title:
-            yield from make()
+def rows_of(
+    name: str, added: Mapping[str, ModuleType], options: argparse.Namespace, results: Any
+) -> Iterator[Any]:
+    """Yield the rows of a benchmark; those of a part that raises an error end with its reason."""
+    from benchmarks import report, timing
+
+    try:
+        module = added.get(name) or importlib.import_module(f"benchmarks.speed.{name}")
+        if reason := getattr(module, "left_out", lambda: "")():
+            note(results, f"{name} is left out: {reason}")
+            return
+        print(f"\n{name}\n\n{report.TABLE}", flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            bf16 = "bfloat16" in results.peaks
+            parts = module.comparisons(timing.Setting(folder=Path(folder), bf16=bf16))
+            for title, make in parts.items():
+                if options.only in title:  # what is not asked for need not be prepared
+                    yield from part_rows(name, title, make, options.rounds)
+    except Exception as error:  # whatever one benchmark raises, the others go on
+        yield timing.failed(name, name, error)
+
+
+def part_rows(name: str, title: str, make: Any, rounds: int) -> Iterator[Any]:
+    """Yield the rows of a part of a benchmark, up to the reason of its error if it raises one."""
+    from benchmarks import timing
+
+    try:
+        for item in make():
+            yield from timing.rows(name, item, rounds)
+    except Exception as error:  # whatever one part raises, the others go on
+        yield timing.failed(name, title, error)
 
 
 def note(results: Any, text: str) -> None:

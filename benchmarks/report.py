@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from avplatform.models.files import write_atomic
 from benchmarks.timing import Results, Row
 
 TABLE = (
@@ -14,6 +14,8 @@ TABLE = (
     "| largest difference |\n|---|---|---|---|---|---|---|---|"
 )
 COMPARED = "| row | then | now | now / then | |\n|---|---|---|---|---|"
+CONDITIONS = {"cpu": "processor", "cores": "cores", "threads": "threads", "torch": "torch"}
+"""What two runs should have in common, by its name in the description of the machine."""
 
 
 def line(row: Row) -> str:
@@ -55,6 +57,16 @@ def _ratio(row: Row) -> str:
 
 def _goals(row: Row) -> str:
     return " / ".join(f"{goal:g}" for goal in (row.floor, row.aim) if goal is not None)
+
+
+def conditions(then: Results, now: Results) -> list[str]:
+    """Return a line for each condition that differs between two runs."""
+    both = [(text, then.machine.get(key), now.machine.get(key)) for key, text in CONDITIONS.items()]
+    return [
+        f"note: other {text}: {'not stated' if old is None else old} then, {new} now"
+        for text, old, new in (*both, ("rounds", then.rounds, now.rounds))
+        if old != new
+    ]
 
 
 def compared(then: Sequence[Row], now: Sequence[Row]) -> tuple[list[str], list[str]]:
@@ -109,19 +121,18 @@ def _figure(row: Row) -> str:
 def write(results: Results, file: Path) -> None:
     """Write a run as JSON."""
     text = json.dumps(results.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-    file.write_text(f"{text}\n", encoding="utf-8")
+    write_atomic(file, f"{text}\n")
 
 
-def read(file: Path) -> list[Row]:
-    """Return the rows of a run that `write` wrote.
+def read(file: Path) -> Results:
+    """Return a run that `write` wrote.
 
     Raises:
         SystemExit: the file is not one, with a message.
     """
     try:
-        values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return [Row.of(row) for row in values["rows"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return Results.of(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SystemExit(
             f"{file} cannot be compared with ({type(error).__name__}: {error}); give a file that "
             "python -m benchmarks --json wrote"

@@ -17,6 +17,8 @@ from typing import Any, Literal
 
 import torch
 
+from avplatform.models.errors import one_line
+
 GEMM = 1024
 """Rows and columns of the matrices whose product is the peak of arithmetic."""
 COPY = 2**27
@@ -169,6 +171,13 @@ def rows(benchmark: str, item: Comparison | Bound, rounds: int) -> Iterator[Row]
         yield _row(benchmark, side, times["plain"], times[side.name], probes, found)
 
 
+def failed(benchmark: str, name: str, error: Exception) -> Row:
+    """Return the row of a benchmark, or of a part of it, that raised an error."""
+    return Row(
+        benchmark=benchmark, name=name, failure=f"{type(error).__name__}: {one_line(error, 200)}"
+    )
+
+
 def _row(
     benchmark: str,
     side: Side,
@@ -278,3 +287,9 @@ class Results:
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON values."""
         return {**vars(self), "rows": [row.to_dict() for row in self.rows]}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Results:
+        """Return what `to_dict` returned."""
+        found = {f.name: values[f.name] for f in fields(cls) if f.name in values}
+        return cls(**{**found, "rows": [Row.of(row) for row in values["rows"]]})

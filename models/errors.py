@@ -34,6 +34,16 @@ class DataError(AVError):
     exit_code = 1
 
 
+def one_line(error: object, most: int = 200) -> str:
+    """Return what an error says, shortened to one line, or the name of its type if it is silent.
+
+    Examples:
+        >>> one_line(OSError(" no   space"), 5), one_line(KeyError())
+        ('no sp', 'KeyError')
+    """
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `"; did you mean 'x'?"` for the known name nearest to `name`, or an empty string.
 

@@ -10,7 +10,7 @@ from benchmarks import gpu, report
 @pytest.mark.slow
 def test_the_script_runs_at_toy_size(tmp_path):
     assert gpu.main(["--small", "--json", str(tmp_path / "gpu.json")]) == 0
-    rows = {row.name: row for row in report.read(tmp_path / "gpu.json")}
+    rows = {row.name: row for row in report.read(tmp_path / "gpu.json").rows}
     assert any("bf16, compiled: training step" in name for name in rows)
     assert any(row.unit == "frames/s" and row.value > 0 for row in rows.values())
 

@@ -64,7 +64,7 @@ def test_a_side_whose_results_differ_fails_and_is_not_timed(run):
     code, said = run(benchmarks=tiny(comparison(side(), wrong)))
     assert code == 1
     assert "| wrong |" in said.out and "differs from the baseline by 2.00e+00" in said.out
-    assert "sides differ: wrong" in said.err and "| mine |" in said.out
+    assert "failed: tiny: wrong: differs" in said.err and "| mine |" in said.out
 
 
 @pytest.mark.parametrize("found", ["nan", "inf"])
@@ -72,7 +72,7 @@ def test_results_that_are_not_numbers_count_as_different(run, tmp_path, found):
     file, work = tmp_path / "run.json", comparison(side(difference=lambda: float(found)))
     code, _ = run("--json", file, benchmarks=tiny(work))
     assert code == 1
-    (only,) = report.read(file)
+    (only,) = report.read(file).rows
     assert only.verdict() == "FAILED" and found in only.failure
 
 
@@ -87,7 +87,7 @@ def test_the_sides_take_turns(run):
 def test_work_that_times_itself_is_believed(run, tmp_path):
     work = Comparison(title="tiny", plain=lambda: 3.0, sides=[side(run=lambda: 1.5)], clock="own")
     run("--json", tmp_path / "run.json", benchmarks=tiny(work))
-    assert report.read(tmp_path / "run.json")[0].ratio == 2.0
+    assert report.read(tmp_path / "run.json").rows[0].ratio == 2.0
 
 
 def test_a_share_of_the_peak_is_shown_for_work_that_is_counted(run, tmp_path, monkeypatch):
@@ -95,7 +95,7 @@ def test_a_share_of_the_peak_is_shown_for_work_that_is_counted(run, tmp_path, mo
     timing.probe.cache_clear()
     run("--json", tmp_path / "run.json", benchmarks=tiny(comparison(side(work=100.0))))
     timing.probe.cache_clear()
-    (only,) = report.read(tmp_path / "run.json")
+    (only,) = report.read(tmp_path / "run.json").rows
     assert only.share > 0 and "GF/s" in only.reached
 
 
@@ -141,6 +141,74 @@ def test_a_worse_row_ends_the_program_with_1(run, tmp_path):
     assert code == 1 and "worse beyond the spread: mine" in said.err
 
 
+MACHINE = {"cpu": "One", "cores": "2", "threads": "1", "torch": "2.14.1"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"cpu": "Other"}, "note: other processor: One then, Other now"),
+        ({"threads": "2"}, "note: other threads: 1 then, 2 now"),
+        ({"torch": "2.13.0"}, "note: other torch: 2.14.1 then, 2.13.0 now"),
+        ({"load": [3.0]}, None),
+    ],
+)
+def test_other_conditions_of_two_runs_are_told(changed, said):
+    then = timing.Results(machine=MACHINE, rounds=5)
+    now = timing.Results(machine={**MACHINE, **changed}, rounds=5)
+    assert report.conditions(then, now) == ([said] if said else [])
+
+
+def test_conditions_are_told_before_the_comparison(run, tmp_path):
+    file = tmp_path / "then.json"
+    report.write(timing.Results(machine={}, rounds=7, rows=[row(1.0, 0.9, 1.1)]), file)
+    _, said = run("--compare", file, benchmarks=tiny(comparison(side())))
+    before, _ = said.out.split(report.COMPARED)
+    assert "note: other rounds: 7 then, 2 now" in before
+    assert "note: other threads: not stated then, 1 now" in before
+
+
+def broken(*_):
+    raise RuntimeError("out of\n memory")
+
+
+def test_a_part_that_fails_is_named_and_the_others_go_on(run, tmp_path):
+    file, module = tmp_path / "run.json", tiny()
+    parts = {"first": (comparison(side("a")),), "second": (comparison(side("b", run=broken)),)}
+    parts |= {"third": (comparison(side("c")),)}
+    module["tiny"].comparisons = lambda setting: {
+        title: lambda items=items: items for title, items in parts.items()
+    }
+    code, said = run("--json", file, benchmarks=module)
+    assert code == 1 and "| a |" in said.out and "| c |" in said.out
+    assert "failed: tiny: second: RuntimeError: out of memory\n" in said.err
+    assert [row.verdict() for row in report.read(file).rows] == ["", "FAILED", ""]
+
+
+def test_a_benchmark_that_cannot_begin_is_named_and_the_others_go_on(tmp_path, capsys):
+    modules = {"bad": ModuleType("bad"), **tiny(comparison(side()))}
+    modules["bad"].comparisons = broken
+    assert main(["bad", "tiny", "--rounds", "1"], modules) == 1
+    said = capsys.readouterr()
+    assert "| mine |" in said.out and "failed: bad: bad: RuntimeError: out of memory" in said.err
+
+
+def test_rows_are_written_as_they_come(run, tmp_path):
+    file = tmp_path / "run.json"
+
+    def stopped():
+        assert [row.name for row in report.read(file).rows] == ["mine"]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(
+            "--json",
+            file,
+            benchmarks=tiny(comparison(side()), comparison(side("late", run=stopped))),
+        )
+    assert [row.name for row in report.read(file).rows] == ["mine"]
+
+
 @pytest.mark.parametrize("text", ["", "[1]", '{"rows": [{"name": "x"}]}'])
 def test_a_file_that_is_not_a_run_is_named(run, tmp_path, text):
     file = tmp_path / "then.json"
@@ -180,7 +248,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_work(run, tmp_path
 def test_the_list_tells_benchmarks_from_programs(capsys):
     assert main(["--list"]) == 0
     speed, others = capsys.readouterr().out.split("other programs")
-    assert "training_step" in speed and "metrics" in speed
+    assert all(name in speed for name in ("training_step", "metrics", "latency", "scale"))
     assert "systems" in others and "training_step" not in others and "gpu" in others
 
 
