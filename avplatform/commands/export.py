@@ -16,8 +16,9 @@ class ExportOptions:
     """Write the network of a model to one file that other programs run without avplatform.
 
     The file reads segment features and, for decoders that query with label texts, label embeddings;
-    the numbers of clips, segments and labels are free. Before it is kept, it is compared with the
-    model at several sizes.
+    the numbers of clips, segments and labels are free, but for MGN with grouped sound, which has a
+    fixed number of segments, and for labels that were learned. Before it is kept, it is compared
+    with the model at several sizes.
     """
 
     model: Annotated[str, tyro.conf.Positional]

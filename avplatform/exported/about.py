@@ -81,9 +81,18 @@ def unpacked(content: Mapping[str, Any]) -> Tensor:
 
 
 def as_texts(about: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a file says as texts: those that are no texts as JSON."""
+    """Return what a file says as texts: all values as JSON, but plain texts as they are.
+
+    A text that could be read as JSON, such as the licence "1.0", is written as JSON too.
+
+    Examples:
+        >>> as_texts({"task": "avvp", "licence": "1.0", "segments": 10})
+        {'task': 'avvp', 'licence': '"1.0"', 'segments': '10'}
+    """
     return {
-        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        name: value
+        if isinstance(value, str) and _read(value) is value
+        else json.dumps(value, ensure_ascii=False)
         for name, value in about.items()
     }
 
@@ -94,12 +103,7 @@ def read_texts(texts: Mapping[str, str], place: str) -> dict[str, Any]:
     Raises:
         DataError: the texts are not those of an exported model.
     """
-    found: dict[str, Any] = {}
-    for name, text in texts.items():
-        try:
-            found[name] = json.loads(text)
-        except ValueError:
-            found[name] = text
+    found = {name: _read(text) for name, text in texts.items()}
     missing = [name for name in ("config", "outputs") if not isinstance(found.get(name), dict)]
     if missing:
         raise DataError(
@@ -107,6 +111,14 @@ def read_texts(texts: Mapping[str, str], place: str) -> dict[str, Any]:
             "`avplatform export`, which makes such files of a run or model"
         )
     return found
+
+
+def _read(text: str) -> Any:
+    """Return the value that a text is as JSON, or the same text if it is none."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _reading(prediction: Prediction | None) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The network of a model as torch.export's graph: features in, what decisions read out.
 
-The number of clips, of segments and, where label texts are an input, of labels stay free.
+The number of clips, of segments (but for models that take clips of one length) and, where label
+embeddings are an input, of labels stay free.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, Literal, get_args
 
 import torch
@@ -56,8 +57,9 @@ def export(
     """Write the network of a model to one file, with all that is needed to use it.
 
     The file reads segment features, and label embeddings where the model compares with label
-    texts. The numbers of clips, segments and labels are free. It is compared with the model at
-    several sizes before it is kept.
+    texts. The numbers of clips, segments and labels are free; MGN with `audio_segments` "grouped"
+    keeps its number of segments, and embeddings that were learned keep that of labels. The file is
+    compared with the model at several sizes before it is kept.
 
     Args:
         model: a run folder, a model folder, a hub id, or a model.
@@ -89,6 +91,11 @@ def export(
         )
     if path.exists() and not replace:
         raise UsageError(f"{file} exists; give --replace to write it again, or another file")
+    try:  # before the work, which takes long
+        there = next(parent for parent in path.parents if parent.exists())
+        NamedTemporaryFile(dir=there, prefix=f".{path.name}.partial-").close()
+    except OSError as error:
+        raise _unwritable(file, error) from None
     if to == "onnx":
         needed("onnx", "onnxscript", "onnxruntime")
     loaded = _single(model if isinstance(model, AVModel) else _loaded(model))
@@ -104,8 +111,12 @@ def export(
     try:
         write_atomic(path, content)
     except OSError as error:
-        raise DataError(f"cannot write {file}: {error.strerror or error}") from None
+        raise _unwritable(file, error) from None
     return Written(file=path, about=about, differences=differences)
+
+
+def _unwritable(file: str | Path, error: OSError) -> DataError:
+    return DataError(f"cannot write {file}: {error.strerror or error}")
 
 
 def _loaded(place: str | Path) -> AVModel:

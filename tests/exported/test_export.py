@@ -166,13 +166,22 @@ def test_a_model_that_is_not_there_is_named(tmp_path):
         avplatform.export("nowhere", tmp_path / "m.onnx")
 
 
-def test_a_place_that_cannot_be_written_is_named(leap, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["file/m.onnx", f"{'m' * 250}.onnx"])
+def test_a_place_that_cannot_be_written_is_named_before_any_work(leap, tmp_path, monkeypatch, name):
     (tmp_path / "file").write_text("x")
-    monkeypatch.setattr(write, "torch_bytes", lambda *_: b"")
-    monkeypatch.setattr(write, "checked", lambda *_: {"": 0.0})
-    monkeypatch.setattr(write, "_torch_run", lambda content: None)
+    monkeypatch.setattr(write, "trace", lambda model: pytest.fail("traced"))
     with pytest.raises(DataError, match="cannot write"):
-        avplatform.export(leap[0], tmp_path / "file" / "m.pt2", to="torch-export")
+        avplatform.export(leap[0], tmp_path / name)
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_disk_that_is_full_at_the_end_is_named(leap, tmp_path, monkeypatch):
+    monkeypatch.setattr(write, "onnx_bytes", lambda *_: leap[2].file.read_bytes())
+    monkeypatch.setattr(write, "checked", lambda *_: {"": 0.0})
+    full = OSError(28, "No space left on device")
+    monkeypatch.setattr(write, "write_atomic", lambda *_: (_ for _ in ()).throw(full))
+    with pytest.raises(DataError, match="cannot write .*: No space left on device"):
+        avplatform.export(leap[0], tmp_path / "m.onnx")
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(leap, tmp_path, monkeypatch):

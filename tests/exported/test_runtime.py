@@ -11,6 +11,7 @@ pytest.importorskip("onnxruntime", reason="needs the extra export")
 import avplatform
 from avplatform import pipeline
 from avplatform.commands.predict import PredictOptions
+from avplatform.exported.about import as_texts, read_texts
 from avplatform.exported.graph import example
 from avplatform.exported.runtime import ExportedModel
 from avplatform.models.errors import DataError, UsageError
@@ -160,3 +161,9 @@ def test_what_a_file_says_is_json_or_text(files):
     about = ExportedModel(files[1]).about
     assert about["task"] == "avvp" and about["synthetic"] == "not recorded"
     assert json.dumps(about)
+
+
+@pytest.mark.parametrize("text", ["1.0", "0", "true", "null", "NaN", '"quoted"', "[1]", "mit", ""])
+def test_a_text_is_read_back_as_it_was_even_if_it_looks_like_a_number(text):
+    about = {"config": {}, "outputs": {}, "licence": text, "segments": 10}
+    assert read_texts(as_texts(about), "m.onnx") == about
