@@ -173,9 +173,7 @@ def rows(benchmark: str, item: Comparison | Bound, rounds: int) -> Iterator[Row]
 
 def failed(benchmark: str, name: str, error: Exception) -> Row:
     """Return the row of a benchmark, or of a part of it, that raised an error."""
-    return Row(
-        benchmark=benchmark, name=name, failure=f"{type(error).__name__}: {one_line(error, 200)}"
-    )
+    return Row(benchmark=benchmark, name=name, failure=one_line(error, named=True))
 
 
 def _row(

@@ -19,7 +19,7 @@ from avplatform.models.config import AVModelConfig
 from avplatform.models.contracts import Output
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
-from avplatform.models.errors import AVError, DataError, UsageError
+from avplatform.models.errors import AVError, DataError, UsageError, one_line
 from avplatform.models.files import save_tensors, write_atomic
 from avplatform.models.paths import expanded, may_be_hub_id, nearest_path
 from avplatform.models.stem import FeatureStem, MapStem, VectorStem
@@ -343,7 +343,7 @@ def _file(place: str, name: str, options: dict[str, Any]) -> Path:
     try:
         return Path(hf_hub_download(place, name, **options))
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise DataError(
             f"{name} of '{place}' cannot be fetched from the Hub, and there is no such folder "
             f"({reason}); give an existing folder or a hub id"

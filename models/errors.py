@@ -34,14 +34,22 @@ class DataError(AVError):
     exit_code = 1
 
 
-def one_line(error: object, most: int = 200) -> str:
+def one_line(error: object, most: int = 200, *, named: bool = False) -> str:
     """Return what an error says, shortened to one line, or the name of its type if it is silent.
+
+    Args:
+        error: the error, or its text.
+        most: the number of characters of its text that are kept.
+        named: the name of its type stands before its text too.
 
     Examples:
         >>> one_line(OSError(" no   space"), 5), one_line(KeyError())
         ('no sp', 'KeyError')
+        >>> one_line(OSError("no space"), named=True)
+        'OSError: no space'
     """
-    return " ".join(str(error).split())[:most] or type(error).__name__
+    name, text = type(error).__name__, " ".join(str(error).split())[:most]
+    return f"{name}: {text}" if named and text else text or name
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

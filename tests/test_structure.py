@@ -115,6 +115,21 @@ def test_tests_import_no_benchmarks_except_to_test_them():
     assert importing == []
 
 
+@pytest.mark.parametrize(
+    ("written", "home"),
+    [
+        ("str(error).split()", "models/errors.py"),
+        ('"synthetic-data"', "avplatform/hub/card_data.py"),
+    ],
+    ids=["one_line", "SYNTHETIC_TAG"],
+)
+def test_what_many_modules_need_is_written_once(written, home):
+    folders = (PACKAGE, *BESIDE, "benchmarks", "examples")
+    files = [file for folder in folders for file in (ROOT / folder).rglob("*.py")]
+    found = [str(file.relative_to(ROOT)) for file in files if written in file.read_text("utf-8")]
+    assert found == [home]
+
+
 def test_train_py_imports_only_the_command_line():
     assert dict(imports((ROOT / "train.py").read_text())) == {"sys": "", "avplatform.cli": "main"}
 

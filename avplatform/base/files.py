@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from avplatform.base.places import Remote
 from avplatform.base.utf8 import print_json
-from avplatform.models.errors import DataError
+from avplatform.models.errors import DataError, one_line
 from avplatform.models.files import write_atomic
 from avplatform.models.paths import expanded
 
@@ -139,9 +139,7 @@ def disk_errors(path: Path, *, go_on: str = "--resume") -> Iterator[None]:
         yield
     except (OSError, SafetensorError) as error:
         reason = (
-            error.strerror
-            if isinstance(error, OSError) and error.strerror
-            else " ".join(str(error).split())
+            error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
         )
         raise DataError(
             f"cannot write {path}: {reason}; what was written before is intact: make room, then "

@@ -18,6 +18,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from avplatform.models.errors import one_line
+
 Result = TypeVar("Result")
 
 # The base class of all errors of the client's HTTP library, such as a refused connection. It is
@@ -109,7 +111,7 @@ def explain(error: BaseException) -> str:
         return "no such branch or revision (404); check --revision"
     if isinstance(error, RepositoryNotFoundError):
         return "no such repository (404); check the name, and that the token has access to it"
-    reason = " ".join(str(error).split())[:200]
+    reason = one_line(error)
     if isinstance(error, HFValidationError):
         return f"{reason.removesuffix('.')}; give owner/name"
     if status == 429:
@@ -122,8 +124,5 @@ def explain(error: BaseException) -> str:
     if isinstance(error, ValueError):
         return f"it was refused ({reason}); correct that and try again"
     if isinstance(error, (HTTP_ERROR, ConnectionError, TimeoutError, LocalEntryNotFoundError)):
-        return (
-            f"it could not be reached ({reason or type(error).__name__}); check the network and "
-            "HF_ENDPOINT"
-        )
-    return f"{type(error).__name__}: {reason}"
+        return f"it could not be reached ({reason}); check the network and HF_ENDPOINT"
+    return one_line(error, named=True)

@@ -1,7 +1,7 @@
 """The installed packages, compared with those that are needed; and the commit of a checkout.
 
-Only the standard library is imported here, so that this still works where an installation is
-broken.
+Nothing that needs a package beyond the standard library is imported here, so that this still works
+where an installation is broken.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from avplatform.models.errors import one_line
 
 ROOT = Path(__file__).resolve().parents[2]
 """The folder that `avplatform` lies in: of a checkout, or of installed packages."""
@@ -122,7 +124,7 @@ def _import_error(module: str) -> str:
         ):
             importlib.import_module(module)
     except (Exception, SystemExit) as error:
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+        return one_line(error, 160, named=True)
     return ""
 
 

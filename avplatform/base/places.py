@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from avplatform.models.errors import DataError, UsageError
+from avplatform.models.errors import DataError, UsageError, one_line
 from avplatform.models.paths import expanded
 
 
@@ -68,7 +68,7 @@ class Remote:
             with remote_errors(self):
                 system, key = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError) as error:
-            text = " ".join(str(error).split())[:200]
+            text = one_line(error)
             raise UsageError(
                 f'{self.url} cannot be read ({text}); pip install "avplatform[scale]" reads s3://, '
                 "and gcsfs gs://"
@@ -253,7 +253,7 @@ def remote_errors(place: Remote) -> Iterator[None]:
     except FileNotFoundError:
         raise DataError(f"there is nothing at {place.url}") from None
     except Exception as error:  # each store has errors of its own
-        text = " ".join(str(error).split())[:200] or type(error).__name__
+        text = one_line(error)
         raise PlaceError(
             f"{place.url} cannot be reached ({text}); check the address and the credentials"
         ) from None

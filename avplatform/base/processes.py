@@ -12,9 +12,11 @@ from accelerate.utils import broadcast, broadcast_object_list, gather_object
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from avplatform.models.errors import AVError, DataError
+from avplatform.models.errors import AVError, DataError, one_line
 
 T = TypeVar("T")
+LONG = 10_000
+"""Characters of an error in which a cause is looked for."""
 
 
 def on_main(accelerator: Accelerator, act: Callable[[], T]) -> T:
@@ -109,7 +111,7 @@ def explain(error: Exception, accelerator: Accelerator, *, compiled: bool = Fals
         accelerator: says whether there are other processes, which may be the cause.
         compiled: whether the model was compiled with torch.compile.
     """
-    text, module = " ".join(str(error).split()), type(error).__module__
+    text, module = one_line(error, LONG), type(error).__module__
     if accelerator.num_processes > 1 and _is_lost_process(error):
         return DataError(
             "another process of this run has ended, so this one ends too; the message of the other "
@@ -125,7 +127,7 @@ def explain(error: Exception, accelerator: Accelerator, *, compiled: bool = Fals
     full = isinstance(error, OSError) and error.errno in disk_codes
     if full or (isinstance(error, SafetensorError) and "os error" in text.lower()):
         return DataError(
-            f"cannot write the run's files ({text}); make room, then go on with --resume"
+            f"cannot write the run's files ({text[:300]}); make room, then go on with --resume"
         )
     if compiled and module.startswith(("torch._dynamo", "torch._inductor")):
         return DataError(f"torch.compile failed ({text[:300]}); leave --compile out")
@@ -137,5 +139,5 @@ def _is_lost_process(error: Exception) -> bool:
     marks = ("connection closed by peer", "connection reset", "gloo/transport", "broken pipe")
     if not isinstance(error, RuntimeError):
         return False
-    text = " ".join(str(error).lower().split())
+    text = one_line(error, LONG).lower()
     return isinstance(error, torch.distributed.DistError) or any(mark in text for mark in marks)

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from avplatform.base.packages import TOOLS, Package, checkout_commit, examine_packages
-from avplatform.models.errors import AVError, counted
+from avplatform.models.errors import AVError, counted, one_line
 from avplatform.version import __version__
 
 OK, MISSING, WARNING, BROKEN = "ok", "missing", "warning", "broken"
@@ -63,9 +63,7 @@ def examine(*, online: bool = False) -> Iterator[Line]:
         try:
             yield from check()
         except (Exception, SystemExit) as error:
-            reason = " ".join(str(error).split())[:300]
-            if not isinstance(error, AVError):
-                reason = f"{type(error).__name__}: {reason}"
+            reason = one_line(error, 300, named=not isinstance(error, AVError))
             needed = part in ("packages", "machine")
             status = BROKEN if needed else WARNING
             yield Line(part=part, name=part, status=status, found=f"cannot be examined ({reason})")

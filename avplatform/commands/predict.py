@@ -17,7 +17,7 @@ from avplatform.commands.embed_labels import EmbedLabelsOptions, label_texts
 from avplatform.commands.flags import from_options, parse_flags, writing
 from avplatform.labels.assumed import Assumed
 from avplatform.models.checks import at_least
-from avplatform.models.errors import AVError, UsageError, counted
+from avplatform.models.errors import AVError, UsageError, counted, one_line
 from avplatform.models.paths import expanded
 from avplatform.scale.child import Answer, out_of_memory
 from avplatform.scale.options import EngineOptions, check_engine
@@ -150,7 +150,7 @@ def _reason(error: Exception) -> str:
         raise error
     if isinstance(error, AVError):
         return str(error)
-    text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}".removesuffix(": ")
+    text = one_line(error, 300, named=True)
     return f"it needs more memory than there is ({text})" if out_of_memory(error) else text
 
 

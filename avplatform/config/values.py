@@ -11,7 +11,7 @@ import yaml
 
 from avplatform.models.config import plain
 from avplatform.models.contracts import Options
-from avplatform.models.errors import DataError, UsageError, nearest
+from avplatform.models.errors import DataError, UsageError, nearest, one_line
 from avplatform.models.paths import expanded
 from avplatform.models.typed_values import KindError, convert_field, field_kinds
 
@@ -112,7 +112,7 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise DataError(f"{file} is not valid YAML: {one_line(error, 300)}") from None
     if not isinstance(values, dict):
         raise DataError(f"{file} must hold a mapping of options, such as 'task: avel'")
     if _holds_itself(values, set(), set()):

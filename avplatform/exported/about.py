@@ -13,15 +13,12 @@ from huggingface_hub import ModelCard
 from torch import Tensor
 
 from avplatform.exported.graph import Traced
+from avplatform.hub.card_data import SYNTHETIC_TAG, UNKNOWN
 from avplatform.models.av_model import BANK_FILE, AVModel
 from avplatform.models.contracts import Prediction
 from avplatform.models.errors import DataError
 from avplatform.tasks.registry import task_of_model
 from avplatform.version import __version__
-
-UNKNOWN = "not recorded"
-SYNTHETIC_TAG = "synthetic-data"
-"""The tag in the card of a model that was trained on synthetic features."""
 
 
 def about_of(model: AVModel, traced: Traced) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from avplatform.models.av_model import AVModel
 from avplatform.models.contracts import DECIDING_AUX, Parse
-from avplatform.models.errors import DataError, UsageError
+from avplatform.models.errors import DataError, UsageError, one_line
 
 TRACED = {"batch": 3, "segments": 7, "labels": 5}
 """The sizes of the inputs that are traced; all differ, so that none is taken for another."""
@@ -98,7 +98,8 @@ def trace(model: AVModel) -> Traced:
             found = network.parse  # torch.export keeps no attribute that is set while it traces
             program = torch.export.export(network, (), inputs, dynamic_shapes=shapes, strict=False)
     except Exception as error:  # torch.export raises errors of many kinds
-        raise UsageError(f"the model cannot be exported: {first_line(error)}") from error
+        reason = one_line(error, 300, named=True)
+        raise UsageError(f"the model cannot be exported: {reason}") from error
     symbols = {
         str(size): axis
         for name, value in zip(inputs, _values(program, "user_inputs"), strict=True)
@@ -214,12 +215,6 @@ def with_own_lstm(program: torch.export.ExportedProgram) -> torch.export.Exporte
         node.meta.pop("stack_trace", None)  # paths of this machine
     program.graph_module.recompile()
     return program
-
-
-def first_line(error: Exception) -> str:
-    """Return what an error says, shortened to one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}"
 
 
 def _values(program: torch.export.ExportedProgram, kind: str) -> list[Tensor]:

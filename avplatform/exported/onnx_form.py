@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from avplatform.exported.graph import Traced, first_line, lstm_operator
-from avplatform.models.errors import UsageError
+from avplatform.exported.graph import Traced, lstm_operator
+from avplatform.models.errors import UsageError, one_line
 
 OPSET = 18
 GATES = (0, 3, 1, 2)
@@ -38,7 +38,8 @@ def onnx_bytes(traced: Traced, texts: Mapping[str, str]) -> bytes:
                 custom_translation_table={lstm_operator(): _lstm},
             )
     except Exception as error:  # the converter raises errors of many kinds
-        raise UsageError(f"the model cannot be written as ONNX: {first_line(error)}") from error
+        reason = one_line(error, 300, named=True)
+        raise UsageError(f"the model cannot be written as ONNX: {reason}") from error
     assert program is not None
     proto = program.model_proto
     proto.producer_name, proto.producer_version = "avplatform", texts["avplatform"]

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from avplatform.exported.about import about_of, as_texts, read_texts, unpacked
-from avplatform.exported.graph import first_line, trace
+from avplatform.exported.graph import trace
 from avplatform.exported.onnx_form import onnx_bytes
 from avplatform.hub.folder import model_folder
 from avplatform.models.av_model import AVModel
 from avplatform.models.config import AVModelConfig
 from avplatform.models.contracts import DECIDING_AUX, Encoding, Output, Parse, Prediction
-from avplatform.models.errors import DataError, UsageError
+from avplatform.models.errors import DataError, UsageError, one_line
 from avplatform.models.paths import expanded
 
 SUFFIX = ".onnx"
@@ -60,7 +60,7 @@ class ExportedModel(nn.Module):
             )
             streams = tuple(about["outputs"].get("attention", {}).get("streams", ()))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{place} {CHANGED} ({first_line(error)})") from None
+            raise DataError(f"{place} {CHANGED} ({one_line(error, 300, named=True)})") from None
         if list(about["outputs"]) != [found.name for found in self.session.get_outputs()]:
             raise DataError(f"{place} {CHANGED} (its outputs have other names)")
         if own is not None and list(own.shape) != [len(self.config.classes), self.config.label_dim]:
@@ -97,7 +97,7 @@ class ExportedModel(nn.Module):
         except Exception as error:  # onnxruntime has a class of its own for each kind of error
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
             raise DataError(
-                f"the exported network fails at {shapes}: {first_line(error)}"
+                f"the exported network fails at {shapes}: {one_line(error, 300, named=True)}"
             ) from None
         outputs, parse = self.about["outputs"], Parse()
         for (name, told), array in zip(outputs.items(), found, strict=True):
@@ -146,7 +146,7 @@ def session_of(file: str | Path | bytes) -> Any:
         content = file if isinstance(file, bytes) else str(file)
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has a class of its own for each kind of error
-        text = " ".join(str(error).split())[:200]
+        text = one_line(error)
         raise DataError(
             f"{'it' if isinstance(file, bytes) else file} is not ONNX: {text}"
         ) from None

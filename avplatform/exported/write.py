@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from avplatform.exported.about import about_of, as_texts
-from avplatform.exported.graph import Traced, example, first_line, trace, values_of, with_own_lstm
+from avplatform.exported.graph import Traced, example, trace, values_of, with_own_lstm
 from avplatform.exported.onnx_form import onnx_bytes
 from avplatform.exported.runtime import ARCHIVE, SUFFIX, needed, session_of
 from avplatform.hub.folder import model_folder
 from avplatform.models.av_model import AVModel
-from avplatform.models.errors import DataError, UsageError, unknown_name
+from avplatform.models.errors import DataError, UsageError, one_line, unknown_name
 from avplatform.models.files import write_atomic
 from avplatform.models.paths import expanded
 
@@ -155,7 +155,8 @@ def checked(run: Run, model: AVModel, traced: Traced) -> dict[str, float]:
         try:
             got = run(inputs)
         except Exception as error:  # runtimes raise errors of many kinds
-            raise DataError(f"the exported network fails at {shape}: {first_line(error)}") from None
+            reason = one_line(error, 300, named=True)
+            raise DataError(f"the exported network fails at {shape}: {reason}") from None
         largest = 0.0
         for name, values in wanted.items():
             difference = (got[name].cpu().double() - values.cpu().double()).abs().max().item()

@@ -20,7 +20,7 @@ from avplatform.features.teachers import CLAP_PINNED, CLIP_PINNED, CLAPTeacher, 
 from avplatform.features.vggish import Postprocessor, read_vggish
 from avplatform.features.weights import Weights, find_weights, weights_folder
 from avplatform.models.checkpoint.file import read_checkpoint
-from avplatform.models.errors import DataError
+from avplatform.models.errors import DataError, one_line
 
 KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
 KINETICS_STD = (0.22803, 0.22145, 0.216989)
@@ -171,7 +171,7 @@ def motion_backbone(name: str, where: Where) -> Backbone:
         network.load_state_dict(tensors)
     except RuntimeError as error:
         raise DataError(
-            f"{file} does not hold the weights of {name} ({' '.join(str(error).split())[:160]})"
+            f"{file} does not hold the weights of {name} ({one_line(error, 160)})"
         ) from None
     source = _source(network, file=file.name)
     moved = where.put(network)

@@ -42,7 +42,7 @@ from avplatform.features.weights import (
     stored_file,
     weights_folder,
 )
-from avplatform.models.errors import DataError, counted
+from avplatform.models.errors import DataError, counted, one_line
 from avplatform.models.files import file_sha256
 
 TIMEOUT = 60.0
@@ -160,7 +160,7 @@ def _fetch(one: Missing, weights: Weights) -> list[str]:
             length = None if known else _length(published.url)
             download_url_to_file(published.url, str(target), hash_prefix=known)
     except hub_errors.FAILURES as error:
-        text = " ".join(str(error).split())[:200] or type(error).__name__
+        text = one_line(error)
         raise DataError(f"cannot be fetched ({text})") from None
     if length not in (None, target.stat().st_size):
         size = target.stat().st_size

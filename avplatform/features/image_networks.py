@@ -20,7 +20,7 @@ from avplatform.features.weights import (
     weights_folder,
 )
 from avplatform.models.checkpoint.file import read_checkpoint
-from avplatform.models.errors import DataError, UsageError, nearest
+from avplatform.models.errors import DataError, UsageError, nearest, one_line
 from avplatform.models.files import write_atomic
 
 MAPS_SIZE = FrameSize(height=224, width=224)
@@ -167,9 +167,7 @@ def _fill(network: nn.Module, file: Path, architecture: str, *, folder: Path) ->
     try:
         network.load_state_dict({name: tensors[name] for name in own})
     except RuntimeError as error:
-        raise DataError(
-            f"{file} is not for {architecture}: {' '.join(str(error).split())[:200]}"
-        ) from None
+        raise DataError(f"{file} is not for {architecture}: {one_line(error)}") from None
 
 
 def _by_position(

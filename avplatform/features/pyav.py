@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 from typing import Any
 
-from avplatform.models.errors import UsageError
+from avplatform.models.errors import UsageError, one_line
 
 
 def import_av() -> Any:
@@ -39,8 +39,7 @@ def pixel_aspect(stream: Any) -> float:
 
 def reason(error: BaseException) -> str:
     """Return in a few words what an error of FFmpeg says."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(text).split())[:160]
+    return one_line(getattr(error, "strerror", None) or error, 160)
 
 
 def beginning(container: Any, video: Any, audio: Any) -> Fraction:

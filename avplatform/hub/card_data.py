@@ -13,6 +13,8 @@ from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import DataError, counted
 
 UNKNOWN = "not recorded"
+SYNTHETIC_TAG = "synthetic-data"
+"""The tag in the card of a model that was trained on synthetic features."""
 
 
 def features_of_card(

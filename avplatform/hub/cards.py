@@ -8,7 +8,12 @@ from typing import Any
 from huggingface_hub import EvalResult
 from huggingface_hub.repocard_data import eval_results_to_model_index
 
-from avplatform.hub.card_data import clips_and_videos, data_of_card, features_of_card
+from avplatform.hub.card_data import (
+    SYNTHETIC_TAG,
+    clips_and_videos,
+    data_of_card,
+    features_of_card,
+)
 from avplatform.hub_cards.descriptions import about, segment_words, task_text
 from avplatform.hub_cards.render import PLACEHOLDER, metadata_text, render
 from avplatform.runs.results import reference_scores
@@ -167,7 +172,7 @@ def _model_metadata(results: dict[str, Any]) -> dict[str, Any]:
         "license": "apache-2.0",
         "pipeline_tag": PIPELINE,
         "tags": ["avplatform", "audio-visual", task, results["encoder"], results["decoder"]]
-        + (["synthetic-data"] if synthetic else []),
+        + ([SYNTHETIC_TAG] if synthetic else []),
     }
     hub = (results.get("training_data") or {}).get("hub") or {}
     if hub:

@@ -11,7 +11,7 @@ from huggingface_hub import (
     parse_eval_result_entries,
 )
 
-from avplatform.models.errors import DataError
+from avplatform.models.errors import DataError, one_line
 from avplatform.version import __version__
 
 EVAL_FILE = ".eval_results/avplatform.yaml"
@@ -57,7 +57,7 @@ def check_eval_results(text: str, where: Any) -> None:
         if not isinstance(found, list) or not parse_eval_result_entries(found):
             raise ValueError("it is not a list of results")
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise DataError(
             f"{where} does not hold valid evaluation results ({reason}); correct or delete it"
         ) from None

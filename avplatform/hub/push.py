@@ -21,7 +21,7 @@ from avplatform.data.store.writer import arrow_schema
 from avplatform.hub.eval_results import EVAL_FILE, check_eval_results, eval_text
 from avplatform.hub.folder import EVAL_RESULTS, OPTIONAL, PLOTS, UPLOADED, model_folder
 from avplatform.hub_cards.render import PLACEHOLDER
-from avplatform.models.errors import AVError, DataError, UsageError
+from avplatform.models.errors import AVError, DataError, UsageError, one_line
 from avplatform.models.paths import expanded
 from avplatform.runs.folder import results_beside
 
@@ -226,7 +226,7 @@ def _check_card(card: bytes, file: Path) -> None:
     try:
         ModelCard(card.decode())
     except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise DataError(
             f"the metadata of {file} are not valid ({reason}); correct the lines between the first "
             "two ---"

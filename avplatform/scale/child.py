@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from avplatform.base.stopping import END_WITH_STDIN, end_with_starter
-from avplatform.models.errors import AVError, DataError, UsageError
+from avplatform.models.errors import AVError, DataError, UsageError, one_line
 from avplatform.version import __version__
 
 Work = Callable[[dict[str, Any]], str]
@@ -218,11 +218,10 @@ def _answer(act: Callable[[], Any], *, name: str = "") -> Any:
     except AVError as error:
         return Answer(status="stop", text=str(error))
     except Exception as error:
-        text = " ".join(str(error).split())[:300]
         if out_of_memory(error):
-            return _OutOfMemory(text=text or "MemoryError")
+            return _OutOfMemory(text=one_line(error, 300))
         where = f"{name}: " if name else ""
-        return Answer(status="stop", text=f"{where}{type(error).__name__}: {text}")
+        return Answer(status="stop", text=f"{where}{one_line(error, 300, named=True)}")
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from avplatform.models.errors import AVError, DataError, UsageError, counted
+from avplatform.models.errors import AVError, DataError, UsageError, counted, one_line
 from avplatform.scale.child import Answer, Child, Work
 from avplatform.scale.options import EngineOptions
 from avplatform.version import __version__
@@ -87,7 +87,7 @@ def connected(options: EngineOptions) -> Iterator[Any]:
                 **quiet,
             )
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        text = " ".join(str(error).split())[:200]
+        text = one_line(error)
         raise DataError(
             f"no Ray cluster can be reached at {address or 'this machine'} ({text}); give the "
             "--address that `ray start --head` printed"
@@ -141,7 +141,7 @@ def share(
                 except Exception as error:  # those of Ray Data have no common class
                     if not left:
                         raise DataError(
-                            f"the cluster gave up ({' '.join(str(error).split())[:300]}); what is "
+                            f"the cluster gave up ({one_line(error, 300)}); what is "
                             "done stays: run the same command again"
                         ) from None
                 wave = [item for item in wave if item["key"] not in found]

@@ -14,6 +14,7 @@ from avplatform.evaluation.compare import FinishedRun, Group, group_runs, read_f
 from avplatform.evaluation.compare_page import spread_cell
 from avplatform.evaluation.markdown import markdown_table
 from avplatform.evaluation.selection import mean_and_spread
+from avplatform.hub.card_data import SYNTHETIC_TAG
 from avplatform.hub.push import push_files, push_run
 from avplatform.hub_cards.render import metadata_text, render
 from avplatform.models.errors import DataError, UsageError, counted
@@ -163,7 +164,7 @@ def collection_card(
     metadata = {
         "library_name": "avplatform",
         "license": "apache-2.0",
-        "tags": [*tags, *(["synthetic-data"] if synthetic else [])],
+        "tags": [*tags, *([SYNTHETIC_TAG] if synthetic else [])],
     }
     return render(
         "collection_card.md.jinja",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from avplatform.models.errors import one_line
 from avplatform.scale.engine import connected, room
 from avplatform.scale.options import EngineOptions
 from avplatform.sweeps.runner import GRACE, Job, begin, kill
@@ -80,7 +81,7 @@ class NodePool:
             try:
                 code = self.ray.get(one.answer)
             except self.ray.exceptions.RayError as error:
-                text = " ".join(str(error).split())[:300]
+                text = one_line(error, 300)
                 with (self.logs / f"{one.job.name}.log").open("a", encoding="utf-8") as log:
                     log.write(f"the node or the process of this run was lost: {text}\n")
                 if one.tries < TRIES and not one.job.done():

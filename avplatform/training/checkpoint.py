@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from avplatform.base.files import disk_errors, recover
-from avplatform.models.errors import DataError
+from avplatform.models.errors import DataError, one_line
 from avplatform.models.files import file_sha256, save_tensors, write_atomic
 
 STATE = "state.json"
@@ -181,5 +181,5 @@ def _digest_of_state(state: dict[str, Any]) -> str:
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    reason = one_line(error)
     return DataError(f"checkpoint {path} is damaged ({reason})")

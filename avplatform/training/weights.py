@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from avplatform.models.errors import DataError
+from avplatform.models.errors import DataError, one_line
 from avplatform.training.step import is_distributed, whole
 
 
@@ -136,9 +136,7 @@ def _fits_model() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError, KeyError) as error:
-        raise DataError(
-            f"the checkpoint is of another model ({' '.join(str(error).split())[:300]})"
-        ) from None
+        raise DataError(f"the checkpoint is of another model ({one_line(error, 300)})") from None
 
 
 def _whole_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

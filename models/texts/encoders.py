@@ -23,7 +23,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
-from avplatform.models.errors import AVError, DataError, UsageError
+from avplatform.models.errors import AVError, DataError, UsageError, one_line
 from avplatform.models.paths import expanded
 
 BATCH = 64
@@ -93,7 +93,7 @@ def find_folder(name: str) -> ModelFolder:
         )
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
         where = "the Hub's cache (HF_HUB_OFFLINE is set)" if offline else "the Hub"
-        reason = " ".join(str(error).split())[:160]
+        reason = one_line(error, 160)
         raise DataError(
             f"no text encoder '{name}': no folder, no installed package, and not in {where} "
             f"({reason})"
@@ -217,7 +217,7 @@ def whole_words(folder: ModelFolder) -> list[str]:
         except FAILURES as error:
             if isinstance(error, AVError):
                 raise
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             raise DataError(f"{folder.path} has no words that can be read ({reason})") from None
     return [word for word, ids in zip(words, tokens, strict=True) if len(ids) == 1]
 
@@ -242,7 +242,7 @@ def _encode(
         except FAILURES as error:
             if isinstance(error, AVError):
                 raise
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             raise DataError(f"{folder.path} cannot be used as a text encoder ({reason})") from None
     values = torch.cat(rows).clone()
     if not values.isfinite().all():

@@ -19,7 +19,7 @@ from numpy.lib.format import MAGIC_PREFIX
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from avplatform.models.errors import DataError, UsageError, counted, nearest
+from avplatform.models.errors import DataError, UsageError, counted, nearest, one_line
 from avplatform.models.files import save_array, save_tensors, write_atomic
 from avplatform.models.paths import expanded
 
@@ -134,9 +134,7 @@ def read_label_file(path: str | Path) -> LabelEmbeddings:
     ) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(
-            f"the label embeddings {path} cannot be read: {' '.join(str(error).split())[:200]}"
-        ) from None
+        raise DataError(f"the label embeddings {path} cannot be read: {one_line(error)}") from None
     if values.ndim == 3 and len(values):
         if not bool((values == values[0]).all()):
             raise DataError(
