@@ -4,14 +4,19 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
+from avplatform.catalogue import figures
 from avplatform.catalogue.kept import (
+    MADE_OF,
     all_facts,
+    changed_module,
     kept_description,
     kept_facts,
     kept_flags,
+    outdated,
     packed,
     unpacked,
 )
@@ -37,7 +42,10 @@ ASKED = [
 ]
 FRESH = """
 import contextlib, io, json, sys
+from avplatform.catalogue import kept
 from avplatform.cli import main
+
+kept.outdated = lambda: False  # as in an installed package, whatever was edited in this checkout
 
 printed = []
 for args in json.loads(sys.argv[1]):
@@ -50,12 +58,14 @@ print(json.dumps([printed, sorted({name.partition(".")[0] for name in sys.module
 MINE = """
 import sys
 from avplatform import register_encoder
+from avplatform.catalogue import kept
 from avplatform.cli import main
 from avplatform.models.encoders import ENCODERS
 
 class Mine(ENCODERS["identity"]):
     '''An encoder of another package.'''
 
+kept.outdated = lambda: False
 Mine.__module__ = "mine"
 register_encoder("mine", Mine)
 sys.exit(main(["list", "--json", "mine"]))
@@ -97,6 +107,49 @@ def test_the_kept_facts_are_those_of_the_code():
     kept, computed = all_facts(), facts.computed()
     changed = [name for name in computed if kept.get(name) != computed[name]]
     assert changed == [] and set(kept) == set(computed), "run `python -m tests.facts`"
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A folder like a checkout: its files by name, all an hour old."""
+    files = [tmp_path / folder / "a.py" for folder in MADE_OF]
+    files += [tmp_path / "pyproject.toml", tmp_path / "avplatform" / "catalogue" / "facts.json"]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+        os.utime(file, (time.time() - 3600,) * 2)
+    return tmp_path
+
+
+def test_facts_are_kept_while_no_module_of_a_checkout_is_newer(checkout):
+    assert changed_module(checkout) is None
+    (checkout / "models" / "b.txt").touch()  # no module
+    (checkout / "avplatform" / "cli.py").touch()  # none that facts are made of
+    assert changed_module(checkout) is None
+    (checkout / "avplatform" / "catalogue" / "facts.json").touch()
+    (checkout / "tasks" / "a.py").touch()  # as `git clone` does
+    assert changed_module(checkout) is None
+
+
+@pytest.mark.parametrize("folder", MADE_OF)
+def test_facts_are_not_kept_where_a_module_of_a_checkout_is_newer(checkout, folder, monkeypatch):
+    (checkout / folder / "deep").mkdir()
+    (checkout / folder / "deep" / "new.py").touch()
+    assert changed_module(checkout) == f"{folder}/deep/new.py"
+    (checkout / "pyproject.toml").unlink()  # an installed package
+    assert changed_module(checkout) is None
+
+
+def test_a_changed_checkout_computes_what_it_shows_and_says_so(monkeypatch, capsys):
+    monkeypatch.setattr("avplatform.catalogue.kept.REGISTRIES", ())
+    assert kept_facts() is not None
+    monkeypatch.setattr("avplatform.catalogue.kept.outdated", outdated.__wrapped__)
+    monkeypatch.setattr("avplatform.catalogue.kept.changed_module", lambda root: "models/stem.py")
+    assert kept_facts() is None and kept_flags(["--help"]) is None
+    assert "models/stem.py is newer than the kept facts" in capsys.readouterr().err
+    figures._kept_totals.cache_clear()
+    assert figures._kept_totals() == {}
+    figures._kept_totals.cache_clear()
 
 
 def test_a_changed_default_differs_from_the_kept_facts(monkeypatch):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from avplatform.catalogue.cells import Cell
 from avplatform.catalogue.cost import Cost, cost_of
-from avplatform.catalogue.kept import all_facts
+from avplatform.catalogue.kept import current_facts
 from avplatform.catalogue.published import Row, headline, published_rows
 from avplatform.config.build import published_config
 from avplatform.config.run import default_config
@@ -55,11 +55,11 @@ def counted_totals(cell: Cell) -> Totals | None:
 
 @cache
 def _kept_totals() -> dict[str, Totals]:
-    """Return the totals of this package's cells that have a cost, by name."""
-    kept = all_facts()["cells"]
+    """Return the totals of this package's cells that have a cost, by name, as far as they hold."""
+    kept = current_facts() or {"cells": []}
     return {
         cell["name"]: Totals(cell["parameters"], cell["flops_per_clip"])
-        for cell in kept
+        for cell in kept["cells"]
         if cell["parameters"] is not None
     }
 

@@ -2,19 +2,30 @@
 
 `list`, `info` and `train --help` read them, since importing every model, and torch with them, would
 take most of their time. `python -m tests.facts` writes the file, and a test compares it with what
-`avplatform.catalogue.facts` collects.
+`avplatform.catalogue.facts` collects. In a source checkout they are not read where a module that
+they are made of was changed after the file.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 FILE = "facts.json"
+ROOT = Path(__file__).resolve().parents[2]
+MADE_OF = (
+    *("avplatform/catalogue", "avplatform/config", "avplatform/data/adapters"),
+    *("models", "tasks"),
+)
+"""The folders of a checkout whose modules and tables the facts are made of."""
+TOGETHER = 10.0
+"""Seconds within which `git clone` may write a module after the facts that were made of it."""
 REGISTRIES = (
     "avplatform.models.encoders",
     "avplatform.models.decoders",
@@ -26,11 +37,49 @@ HELP = ("-h", "--help")
 
 
 def kept_facts() -> dict[str, Any] | None:
-    """Return the facts that stand for all parts; None where others may be registered.
+    """Return the facts that stand for all parts; None where others may be registered, or changed.
 
     As long as no registry is imported, nothing can be registered.
     """
-    return None if any(name in sys.modules for name in REGISTRIES) else all_facts()
+    return None if any(name in sys.modules for name in REGISTRIES) else current_facts()
+
+
+def current_facts() -> dict[str, Any] | None:
+    """Return the facts of this package's own parts; None in a checkout that was changed since."""
+    return None if outdated() else all_facts()
+
+
+@cache
+def outdated() -> bool:
+    """Return whether this is a checkout that was changed after the facts were kept; say so once."""
+    changed = changed_module(ROOT)
+    if changed is not None:
+        print(
+            f"note: {changed} is newer than the kept facts, so they are computed, which takes up "
+            "to half a minute; in this checkout, python -m tests.facts keeps them again",
+            file=sys.stderr,
+        )
+    return changed is not None
+
+
+def changed_module(root: Path) -> str | None:
+    """Return the newest module of a checkout if it is newer than the kept facts, else None.
+
+    An installed package, whose modules nobody changes, has none; nor has a checkout just made.
+    """
+    if not (root / "pyproject.toml").is_file():
+        return None
+    times = {
+        path: os.stat(path).st_mtime
+        for folder in MADE_OF
+        for place, _, names in os.walk(root / folder)
+        for name in names
+        if name.endswith((".py", ".yaml", ".csv"))
+        for path in [os.path.join(place, name)]
+    }
+    newest = max(times, key=lambda path: times[path])
+    kept = (root / "avplatform" / "catalogue" / FILE).stat().st_mtime
+    return os.path.relpath(newest, root) if times[newest] > kept + TOGETHER else None
 
 
 @cache

@@ -20,7 +20,7 @@ from avplatform.tasks.registry import TASKS
 
 def list_presets() -> list[str]:
     """Return the names of all presets, sorted."""
-    return sorted(_presets())
+    return sorted(_by_name())
 
 
 def preset_options(name: str) -> Options:
@@ -33,12 +33,13 @@ def preset_options(name: str) -> Options:
         >>> preset_options("han-mmil-avvp-weak-official")["optim"]["lr"]
         0.0003
     """
-    presets = _presets()
+    presets = _by_name()
     if name not in presets:
         raise unknown_name("preset", name, presets)
+    options = _options(*presets[name])
     if name.endswith(("-official", "-paper")):
-        return {"precision": "no", **presets[name]}  # the authors trained in single precision
-    return presets[name]
+        return {"precision": "no", **options}  # the authors trained in single precision
+    return options
 
 
 def presets_by_model() -> dict[str, str]:
@@ -68,8 +69,8 @@ def _declared() -> Iterator[tuple[type[Task], Preset]]:
     return ((task, preset) for task in TASKS.values() for preset in task.cells.presets)
 
 
-def _presets() -> dict[str, Options]:
-    return {_name(task, preset): _options(task, preset) for task, preset in _declared()}
+def _by_name() -> dict[str, tuple[type[Task], Preset]]:
+    return {_name(task, preset): (task, preset) for task, preset in _declared()}
 
 
 def _name(task: type[Task], preset: Preset, before_task: str = "-") -> str:
