@@ -20,7 +20,8 @@ from avplatform.tasks.avel.analysis import AVELAnalysis
 from avplatform.tasks.avel.cells import CELLS
 from avplatform.tasks.avel.combinations import task_rules
 from avplatform.tasks.avel.config import BACKGROUND, AVELConfig
-from avplatform.tasks.avel.heads import EvidenceHead, Head, head_of, one_hot_events
+from avplatform.tasks.avel.head import Head
+from avplatform.tasks.avel.heads import EvidenceHead, head_of, one_hot_events
 from avplatform.tasks.avel.metrics import AVELMetrics
 from avplatform.tasks.avel.unseen import AVELUnseen
 from avplatform.tasks.batch import Batch, Processes

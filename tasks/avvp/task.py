@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from functools import cached_property
 from typing import Any, Self
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from avplatform.models.config import AVModelConfig
-from avplatform.models.contracts import Encoding, Parse, encoder_of, may_give
+from avplatform.models.contracts import Encoding, Parse, may_give
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.models.encoders.han import HAN
@@ -26,7 +25,7 @@ from avplatform.tasks.avvp.combinations import task_rules
 from avplatform.tasks.avvp.config import AVVPConfig
 from avplatform.tasks.avvp.contrast import contrast_loss
 from avplatform.tasks.avvp.decisions import decisions_of, evidence_of
-from avplatform.tasks.avvp.denoise import Denoiser
+from avplatform.tasks.avvp.dropping import Dropping
 from avplatform.tasks.avvp.losses import (
     Terms,
     as_target,
@@ -38,14 +37,12 @@ from avplatform.tasks.avvp.losses import (
     multiple_instance_loss,
     predicted_events,
     valor_loss,
-    video_probabilities,
     weighted,
     with_counts,
 )
 from avplatform.tasks.avvp.metrics import FIGURES, STREAMS, AVVPMetrics
 from avplatform.tasks.avvp.mixing import mixed, unmixed
-from avplatform.tasks.avvp.refinements import NoiseRatios, RefinedLabels, read_ratios
-from avplatform.tasks.avvp.targets import Kept, kept_labels, smooth
+from avplatform.tasks.avvp.targets import Kept, kept_labels
 from avplatform.tasks.avvp.unseen import AVVPUnseen
 from avplatform.tasks.batch import Batch, Processes, TrainingClips
 from avplatform.tasks.contracts import Task
@@ -151,13 +148,12 @@ class AVVP(Task):
 
     def check_training_clips(self, clips: TrainingClips) -> list[str]:
         """Refuse refined labels and noise ratios of other data, clips or classes."""
-        config, said = self.config, list[str]()
-        if config.refined is not None:
-            said += self._refined.check(clips, path=config.refined)
-        if config.denoise != "off":
-            rounding = config.denoise_rounding
-            said += self._ratios.check(clips, path=str(config.noise_ratios), rounding=rounding)
-        return said
+        return self._dropping.check(clips)
+
+    @cached_property
+    def _dropping(self) -> Dropping:
+        """What drops labels that do not hold in a stream."""
+        return Dropping(self.config, self.classes)
 
     def prepare(self, model: nn.Module, batch: Batch, processes: Processes) -> Batch:
         """Add the refined labels of the batch, "keep_audio" and "keep_visual" [B, C], if any.
@@ -166,11 +162,14 @@ class AVVP(Task):
         second epoch on, "counts" [B, 3, C] says in how many segments the classes are at least. For
         the contrast across videos, each clip is followed by a mixed pair (`mixed`).
         """
-        if (file := self.config.refined) is not None:
-            keep = self._refined.masks(batch.clip_id, like=batch.labels["weak"], path=file)
-            batch = dataclasses.replace(batch, labels=batch.labels | keep)
-        if self.config.denoise != "off":
-            batch = self._denoised(model, batch, processes)
+        smoothing = self._smoothing(batch)
+        batch = self._dropping.by_denoising(
+            model,
+            self._dropping.by_file(batch),
+            processes,
+            labels=self._stream_labels,
+            smoothing=(smoothing["audio_smooth"], smoothing["visual_smooth"]),
+        )
         if self.config.count_terms != "off" and batch.moment.epoch > 1:  # type: ignore[union-attr]
             groups = counted_together(model(batch.audio, batch.visual, batch.motion).parse)
             counts = self._counts.update(batch.row, groups, processes)
@@ -179,70 +178,19 @@ class AVVP(Task):
             batch = mixed(batch)
         return batch
 
-    @cached_property
-    def _refined(self) -> RefinedLabels:
-        """The refined labels of the file that the options name; read when training begins."""
-        return RefinedLabels.read(str(self.config.refined), self.classes)
-
-    def _denoised(self, model: nn.Module, batch: Batch, processes: Processes) -> Batch:
-        """Return a batch without the labels that the model's own predictions contradict."""
-        denoiser = self._denoiser
-        strength = denoiser.strength(batch.moment)
-        if not strength:
-            return batch
-        with encoder_of(model).self_only() if self.config.denoise == "self" else nullcontext():
-            parse = model(batch.audio, batch.visual, batch.motion).parse
-        audio, visual, _ = video_probabilities(parse)
-        labels = self._stream_labels(batch, audio)
-        found = processes.gather(torch.stack([audio, visual, *labels], dim=1))  # (N, 4, C)
-        audio_smooth, visual_smooth = self._smoothing(batch).values()
-        dropped = denoiser.dropped(
-            *found.transpose(0, 1).chunk(2),
-            targets=(smooth(1.0, audio_smooth), smooth(1.0, visual_smooth)),
-            strength=strength,
-        )
-        own = processes.own(dropped.transpose(0, 1))  # (B, 2, C)
-        keep = {}
-        for name, gone in zip(STREAMS, own.to(audio.device).unbind(dim=1), strict=True):
-            kept = batch.labels.get(f"keep_{name}", torch.ones_like(batch.labels["weak"]))
-            keep[f"keep_{name}"] = kept.masked_fill(gone, 0)
-        return dataclasses.replace(batch, labels=batch.labels | keep)
-
-    @cached_property
-    def _denoiser(self) -> Denoiser:
-        """What drops labels, with the ratios of the file that the options name."""
-        config = self.config
-        return Denoiser(
-            self._ratios.both(),
-            rounding=config.denoise_rounding,
-            warm_up=config.denoise_warm_up,
-            warm_up_epochs=config.denoise_warm_up_epochs,
-        )
-
-    @cached_property
-    def _ratios(self) -> NoiseRatios:
-        """The noise ratios of the file that the options name."""
-        return read_ratios(self.config.noise_ratios, self.classes)
-
     def label_origins(self) -> dict[str, dict[str, Any]]:
         """Return how refined labels and noise ratios were made."""
-        refined = {} if self.config.refined is None else {"refined": self._refined.made_by}
-        noise = {} if self.config.denoise == "off" else {"noise_ratios": self._ratios.made_by}
-        return refined | noise
+        return self._dropping.origins()
 
     def state(self) -> dict[str, Tensor]:
         """Return the fractions that denoising carries to the next batch, and counts of segments."""
-        kept = self._counts.state() | self._picked.state()
-        if self.config.denoise == "off" or self.config.denoise_rounding == "truncate":
-            return kept
-        return kept | {"carried": self._denoiser.carried}
+        return self._counts.state() | self._picked.state() | self._dropping.state()
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Restore what `state` returned."""
         self._counts.load_state(state)
         self._picked.load_state(state)
-        if "carried" in state:
-            self._denoiser.carried = state["carried"]
+        self._dropping.load_state(state)
 
     def loss(self, parse: Parse, encoding: Encoding, batch: Batch) -> Terms:
         """Return the weighted terms of the objective, and the other losses that are on."""
