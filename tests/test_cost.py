@@ -5,15 +5,16 @@ import dataclasses
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from avplatform.catalogue import figures
 from avplatform.catalogue.cells import find_cell
 from avplatform.catalogue.cost import (
-    _counter,
     cost_of,
     flops_per_clip,
     input_shapes,
 )
+from avplatform.catalogue.counting import MetaCounter
 from avplatform.catalogue.figures import cell_cost, cell_totals
 from avplatform.config.build import build_task, make_model_config
 from avplatform.config.run import default_config
@@ -88,9 +89,38 @@ def test_lstms_count_by_their_formula():
     ) + lstm_flops(512, 128)
     with torch.device("meta"):
         lstm, x = nn.LSTM(16, 8, batch_first=True, bidirectional=True), torch.zeros(1, T, 16)
-    with _counter() as counter:
+    with torch.no_grad(), MetaCounter() as counter:
         lstm(x)
-    assert counter.get_total_flops() == lstm_flops(16, 8)
+    assert counter.total == lstm_flops(16, 8)
+
+
+@pytest.mark.parametrize("encoder", ["cmbs", "mgn"])
+def test_what_is_looked_up_is_what_torch_counts_and_returns(encoder):
+    config = config_of("avel", encoder, "leap")
+    with torch.device("meta"):
+        model = build(config).eval()
+        shapes = input_shapes(config.features, segments=T)
+        inputs = [torch.zeros(shapes[name]) for name in ("audio", "visual")]
+
+    def seen(counter):
+        with torch.no_grad(), counter:
+            parse = model(*inputs).parse
+        return {name: (p.values.shape, p.values.dtype) for name, p in parse.predictions.items()}
+
+    plain, first, again = FlopCounterMode(display=False), MetaCounter(), MetaCounter()
+    wanted = seen(plain)
+    assert seen(first) == seen(again) == wanted
+    assert first.total == again.total == plain.get_total_flops() > 0
+
+
+def test_values_and_tensors_that_are_changed_are_not_looked_up():
+    x = torch.zeros(3)  # on the CPU
+    with torch.no_grad(), MetaCounter():
+        assert (x + 1).tolist() == [1, 1, 1] and (x + 2).tolist() == [2, 2, 2]
+        meta = torch.zeros(2, 3, device="meta")
+        assert meta.add_(1) is meta and meta.add_(1) is meta
+        assert (meta * 2).dtype != (meta > 2).dtype == torch.bool
+        assert (meta.sum(dim=0).shape, meta.sum(dim=1).shape) == ((3,), (2,))
 
 
 def test_ave_on_maps_counts_attention_with_its_einsum():

@@ -5,16 +5,14 @@ Models are built on torch's meta device, so no memory is allocated and nothing i
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
+from avplatform.catalogue.counting import MetaCounter
 from avplatform.models.av_model import AVModel, count_parameters
 from avplatform.models.config import AVModelConfig, component_config, config_to_dict
 from avplatform.models.contracts import Encoding, FeatureSpec
@@ -106,15 +104,15 @@ def _encode(key: str, segments: int) -> _Encoded:
             name: torch.zeros(shape)
             for name, shape in input_shapes(config.features, segments=segments).items()
         }
-    with _counter() as stem:
+    with torch.no_grad(), MetaCounter() as stem:
         streams = model.stem(inputs["audio"], inputs["visual"], inputs.get("motion"))
-    with _counter() as encoder:
+    with torch.no_grad(), MetaCounter() as encoder:
         encoding = model.encoder(*streams)
     return _Encoded(
         encoding=encoding,
         width=model.encoder.width,
         parameters={n: count_parameters(getattr(model, n)) for n in ("stem", "encoder")},
-        flops={"stem": stem.get_total_flops(), "encoder": encoder.get_total_flops()},
+        flops={"stem": stem.total, "encoder": encoder.total},
     )
 
 
@@ -130,13 +128,6 @@ def _decode(key: str, segments: int, decoder: str, classes: int, label_dim: int)
             config=config, width=encoded.width, num_classes=classes, label_dim=label_dim
         ).eval()
         labels = torch.zeros(classes, label_dim) if kind.needs_labels else None
-    with _counter() as counter:
+    with torch.no_grad(), MetaCounter() as counter:
         module(encoded.encoding, labels)
-    return count_parameters(module), counter.get_total_flops()
-
-
-@contextlib.contextmanager
-def _counter() -> Iterator[FlopCounterMode]:
-    """Count the operations of a block of code, without gradients."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        yield counter
+    return count_parameters(module), counter.total

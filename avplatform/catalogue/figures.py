@@ -40,8 +40,8 @@ class Totals(NamedTuple):
 def cell_totals(cell: Cell) -> Totals | None:
     """Return what a cell costs in all, see `cell_cost`.
 
-    Cells of this package are looked up in the kept facts, because counting those of all takes half
-    a minute; a test counts them.
+    Cells of this package are looked up in the kept facts, because counting those of all takes
+    seconds; a test counts them.
     """
     known = None if cell.status == "outside" else _kept_totals().get(cell.name)
     return known or counted_totals(cell)

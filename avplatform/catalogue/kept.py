@@ -55,8 +55,8 @@ def outdated() -> bool:
     changed = changed_module(ROOT)
     if changed is not None:
         print(
-            f"note: {changed} is newer than the kept facts, so they are computed, which takes up "
-            "to half a minute; in this checkout, python -m tests.facts keeps them again",
+            f"note: {changed} is newer than the kept facts, so they are computed, which takes "
+            "longer; in this checkout, python -m tests.facts keeps them again",
             file=sys.stderr,
         )
     return changed is not None
