@@ -13,9 +13,10 @@ import pytest
 from avplatform.base.places import Remote
 from avplatform.cli import main
 from tests.pseudo_labels.files import arrays, llp_folder
+from tests.posix import needs_posix
 from tests.scale.conftest import bytes_of, environment, objects_of, on
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, needs_posix]
 FILES = ("events.csv", "events.eaf", "events.vtt", "timeline.png", "timeline.html", "events.json")
 
 
