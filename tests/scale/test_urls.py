@@ -12,8 +12,8 @@ import pytest
 
 from avplatform.base.places import Remote
 from avplatform.cli import main
-from tests.pseudo_labels.files import arrays, llp_folder
 from tests.posix import needs_posix
+from tests.pseudo_labels.files import arrays, llp_folder
 from tests.scale.conftest import bytes_of, environment, objects_of, on
 
 pytestmark = [pytest.mark.slow, needs_posix]
