@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 
@@ -18,6 +18,8 @@ from avplatform.base.utf8 import print_json
 from avplatform.models.errors import DataError, one_line
 from avplatform.models.files import write_atomic
 from avplatform.models.paths import expanded
+
+Place = TypeVar("Place", bound=Path | Remote)
 
 
 def cache_root() -> Path:
@@ -64,10 +66,11 @@ def write_file(place: Path | Remote, content: bytes | Callable[[Path], object]) 
             place.write(file)
 
 
-def write_json(path: Path | Remote, value: Any) -> None:
-    """Write a value as indented JSON, completely or not at all."""
+def write_json(path: Place, value: Any) -> Place:
+    """Write a value as indented JSON, completely or not at all, and return the path."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
     write_file(path, text.encode("utf-8", "backslashreplace"))  # names of odd files
+    return path
 
 
 def give_json(place: str, value: Any) -> None:
