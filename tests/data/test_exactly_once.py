@@ -380,7 +380,7 @@ def test_a_share_of_a_stream_is_not_split_by_node_again(stores, change):
 
 
 @pytest.mark.parametrize("dispatch", [True, False], ids=["dispatched", "read by each"])
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.slow), 2])
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_torch_loader_of_a_share_is_read_as_it_is_but_not_prepared(
     stores, change, dispatch, processes

@@ -21,7 +21,7 @@ CELLS = [
     ("avvp", "han", "mmil", "weak"),
     pytest.param(("avvp", "mmpyr", "leap", "pseudo"), marks=pytest.mark.slow),
     pytest.param(("avel", "ave", "leap", "full"), marks=pytest.mark.slow),
-    ("avel", "psp", "dch", "full"),
+    pytest.param(("avel", "psp", "dch", "full"), marks=pytest.mark.slow),
     pytest.param(("avel", "cmbs", "dch", "weak"), marks=pytest.mark.slow),
 ]
 
@@ -241,7 +241,7 @@ def note_clips(rank):
     loop.optimisation_step = step
 
 
-@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), 2, 4])
 def test_every_clip_is_trained_on_once_an_epoch(stores, tmp_path, count):
     flags = flags_of(("avvp", "han", "mmil", "weak"), stores, tmp_path / "run", "--max-steps", "6")
     text = processes.run(flags, tmp_path / "log", processes=count, before=note_clips)

@@ -92,7 +92,12 @@ def run(given, out, *, count=1, more=(), system=()):
 
 
 @pytest.mark.parametrize(
-    ("rounding", "system"), [("truncate", {}), ("carry", {}), ("truncate", CMPAE)]
+    ("rounding", "system"),
+    [
+        ("carry", {}),
+        pytest.param("truncate", {}, marks=pytest.mark.slow),
+        pytest.param("truncate", CMPAE, marks=pytest.mark.slow),
+    ],
 )
 def test_processes_and_micro_batches_drop_the_same_labels_and_have_the_same_losses(
     given, tmp_path, rounding, system
@@ -134,7 +139,10 @@ def test_counts_of_segments_do_not_depend_on_the_number_of_processes(given, tmp_
             assert b == pytest.approx(a, rel=0, abs=1e-9), name
 
 
-@pytest.mark.parametrize("system", [CMPAE, COUNTS], ids=["CMPAE", "counts"])
+@pytest.mark.parametrize(
+    "system",
+    [pytest.param(CMPAE, id="CMPAE"), pytest.param(COUNTS, id="counts", marks=pytest.mark.slow)],
+)
 def test_a_resumed_run_ends_as_one_that_was_never_stopped(given, tmp_path, system):
     system = {**system, "--select-on": "last"}  # a run that is cut short validates once more
     run(given, tmp_path / "whole", system=system)

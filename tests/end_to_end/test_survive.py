@@ -121,7 +121,7 @@ WAYS = ["tensors", "digest", "rename", "delete"]
 @pytest.mark.parametrize(
     ("kills", "count", "streaming"),
     [
-        (8, 1, False),
+        (5, 1, False),
         *(
             pytest.param(20, c, s, marks=pytest.mark.slow)
             for c, s in [(1, False), (1, True), (2, False), (2, True)]
@@ -192,7 +192,7 @@ def signal_at(rank, *, step, signum, member=0):
     loop.optimisation_step = stepping
 
 
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_sigterm_saves_and_ends_cleanly(small_stores, tmp_path, count):
     flags = [
         *FLAGS,
@@ -248,7 +248,7 @@ def die_at(rank, *, step, member):
     signal_at(rank, step=step, signum=signal.SIGKILL, member=member)
 
 
-@pytest.mark.parametrize("member", [0, 1])
+@pytest.mark.parametrize("member", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_others_end_with_a_clear_line_when_a_process_is_lost(small_stores, tmp_path, member):
     flags = [
         *FLAGS,
@@ -311,7 +311,7 @@ def small_disk(rank, *, room):
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
 
 
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_full_disk_ends_every_process_with_a_clear_line_and_loses_nothing(
     small_stores, tmp_path, count
 ):

@@ -74,7 +74,7 @@ def torchrun(*args):
     )
 
 
-@pytest.mark.parametrize("broken", [0, 1])
+@pytest.mark.parametrize("broken", [pytest.param(0, marks=pytest.mark.slow), 1])
 @pytest.mark.parametrize(
     ("kind", "text"),
     [

@@ -204,6 +204,7 @@ def test_runs_of_other_options_or_other_data_are_not_taken(data, tmp_path):
         carry_out(plan, tmp_path, parallel=1, console=QUIET, data=data)
 
 
+@pytest.mark.slow
 def test_the_page_alone_calls_no_run_what_it_is_not(data, tmp_path, small_stores, capsys):
     """Without training, runs of a short schedule or of other data would pass as the recipe's."""
     extra = {"max_steps": 1, "precision": "no"}

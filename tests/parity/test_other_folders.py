@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from safetensors.torch import load_file, save_file
 
 from tests.parity.golden_case import DEFAULT_GOLDEN
@@ -38,6 +39,7 @@ def copy(folder, *names):
             shutil.copy(file, folder / file.name)
 
 
+@pytest.mark.slow
 def test_fewer_cases_and_fewer_tensors_are_compared_on_what_there_is(tmp_path):
     copy(tmp_path, "han_loss", "mmil_pool")
     (tmp_path / "a_case_of_tomorrow.json").write_text("{}")
@@ -57,6 +59,7 @@ def test_a_wrong_number_fails(tmp_path):
     assert run(tmp_path) == (1, ["parity: 0 passed, 1 failed, 0 not covered"])
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_case(tmp_path):
     copy(tmp_path, "ave_att")
     data = json.loads((tmp_path / "ave_att.json").read_text())
