@@ -226,9 +226,9 @@ def slope(sizes: Sequence[int], values: Sequence[float]) -> float:
         2.0
     """
     half = min(len(sizes) // 2, len(sizes) - 2)
-    if half < 0:
+    if half < 0 or min(values[half:]) <= 0:
         return float("nan")
-    x, y = np.log(sizes[half:]), np.log(np.maximum(values[half:], 1e-9))
+    x, y = np.log(sizes[half:]), np.log(values[half:])
     return float(np.polyfit(x, y, 1)[0])
 
 
@@ -277,7 +277,8 @@ def main(args: Sequence[str] | None = None) -> None:
         for name in rows[0]:
             values = [row[name] for row in rows]
             shown = " | ".join(f"{value:,.3g}" for value in values)
-            print(f"| {name} | {shown} | {slope(sizes, values):.2f} |", flush=True)
+            found = f"{slope(sizes, values):.2f}".replace("nan", "")
+            print(f"| {name} | {shown} | {found} |", flush=True)
         print()
         if asked.out:
             asked.out.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,7 @@ from benchmarks.timing import Comparison, Setting, Side
 
 STORE = 100 * 2**20
 RECIPE = FeatureRecipe(name="benchmark", audio="vggish", visual="timm:tf_efficientnet_lite0")
-VIDEOS = 40
+VIDEOS = 12
 
 
 def left_out() -> str:
