@@ -180,3 +180,14 @@ def objects_of(folder: Remote) -> dict[str, bytes]:
 
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+def start(args: list[str], log: Path) -> subprocess.Popen:
+    """Start a command of the platform, which writes to a log."""
+    with log.open("w") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "avplatform", *args],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment(),
+        )

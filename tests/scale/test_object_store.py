@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -15,7 +13,7 @@ from avplatform.data.store.partial import RemoteFolder
 from avplatform.data.store.writer import StoreWriter
 from avplatform.models.errors import DataError, UsageError
 from tests.posix import needs_posix
-from tests.scale.conftest import bytes_of, environment, objects_of
+from tests.scale.conftest import bytes_of, objects_of, start
 
 pytestmark = needs_posix
 
@@ -161,13 +159,7 @@ def test_nodes_write_to_s3_and_a_driver_that_was_killed_is_followed_by_another(
     args = ["extract", str(videos), "--out", str(out), *place[1]]
     args += ["--engine", "ray", "--address", cluster.address]
     pieces, log = out.with_name(f".{out.name}.extract"), tmp_path / "log.txt"
-    with log.open("w") as file:
-        driver = subprocess.Popen(
-            [sys.executable, "-m", "avplatform", *args],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=environment(),
-        )
+    driver = start(args, log)
     until = time.monotonic() + 400
     while len(pieces.files()) < 4:
         assert time.monotonic() < until and driver.poll() is None, log.read_text()

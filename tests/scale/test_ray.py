@@ -21,7 +21,7 @@ from avplatform.scale.engine import share
 from avplatform.scale.options import EngineOptions
 from tests.posix import needs_posix
 from tests.scale import works
-from tests.scale.conftest import FILES, add_node, bytes_of, environment, on
+from tests.scale.conftest import FILES, add_node, bytes_of, environment, on, start
 
 pytestmark = needs_posix
 
@@ -77,20 +77,14 @@ def test_what_is_killed_in_mid_extraction_costs_only_unfinished_files(
     out = tmp_path / "nodes"
     args = extract(place, out, cluster)
     log = tmp_path / "log.txt"
-    with log.open("w") as file:
-        driver = subprocess.Popen(
-            [sys.executable, "-m", "avplatform", *args],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=environment(),
-        )
-        try:
-            pieces = wait_for_pieces(tmp_path, 4, driver)
-            assert pieces < FILES - 2, "it is too late to kill anything"
-            kill(victim, driver, cluster)
-            driver.wait(400)
-        finally:
-            driver.kill()
+    driver = start(args, log)
+    try:
+        pieces = wait_for_pieces(tmp_path, 4, driver)
+        assert pieces < FILES - 2, "it is too late to kill anything"
+        kill(victim, driver, cluster)
+        driver.wait(400)
+    finally:
+        driver.kill()
     if victim == "driver":
         assert not out.exists() and driver.returncode == -signal.SIGKILL
         assert main(args) == 1

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -14,7 +12,7 @@ from avplatform.base.places import Remote
 from avplatform.cli import main
 from tests.posix import needs_posix
 from tests.pseudo_labels.files import arrays, llp_folder
-from tests.scale.conftest import bytes_of, environment, objects_of, on
+from tests.scale.conftest import bytes_of, objects_of, on, start
 
 pytestmark = [pytest.mark.slow, needs_posix]
 FILES = ("events.csv", "events.eaf", "events.vtt", "timeline.png", "timeline.html", "events.json")
@@ -57,13 +55,7 @@ def test_a_driver_that_was_killed_is_followed_by_another_that_does_nothing_twice
 ):
     out, log = Remote(f"{bucket}/followed"), tmp_path / "log.txt"
     args = ["predict", str(videos), "--out", str(out), *trained[1], *on(cluster)]
-    with log.open("w") as file:
-        driver = subprocess.Popen(
-            [sys.executable, "-m", "avplatform", *args],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=environment(),
-        )
+    driver = start(args, log)
     until = time.monotonic() + 400
     while len((out / ".done").files()) < 2:
         assert time.monotonic() < until and driver.poll() is None, log.read_text()
