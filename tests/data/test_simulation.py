@@ -6,6 +6,7 @@ import os
 import h5py
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from avplatform.cli import main
 from avplatform.data import open_data
@@ -17,7 +18,7 @@ from avplatform.data.adapters.ave.simulation import AVESimulation, AVESimulator
 from avplatform.data.adapters.llp import simulation as llp
 from avplatform.data.adapters.llp.demo import demo_clips as avvp_clips
 from avplatform.data.adapters.world import clip_generator, jitter, mask_out
-from avplatform.data.simulate import simulate
+from avplatform.data.simulate import draw, simulate
 from avplatform.data.simulate.demo import demo_store
 from avplatform.models.errors import DataError, UsageError
 from tests.tasks.test_avel import write_ave
@@ -35,6 +36,30 @@ def test_a_clip_does_not_change_with_its_block(llp_simulator):
     block, alone = simulator.columns(clips, [3, 9, 40]), simulator.columns(clips, [9])
     for name in ("audio", "visual", "motion", "pseudo_audio", "pseudo_visual"):
         np.testing.assert_allclose(block[name][1], alone[name][0], rtol=1e-5, atol=1e-5)
+
+
+def test_threads_that_draw_multiply_on_one_thread_each(llp_simulator):
+    _, clips = llp_simulator
+    seen = []
+
+    class Simulator:
+        def columns(self, clips, block):
+            seen.append(blas_threads())
+            return {}
+
+    class Writer:
+        def add(self, split, columns):
+            pass
+
+    with threadpool_limits(2, user_api="blas"):
+        before = blas_threads()
+        draw(Writer(), Simulator(), clips)
+        assert blas_threads() == before
+    assert seen and all(threads == [1] * len(before) for threads in seen)
+
+
+def blas_threads():
+    return [found["num_threads"] for found in threadpool_info() if found["user_api"] == "blas"]
 
 
 def test_features_look_like_what_they_stand_for(llp_simulator):

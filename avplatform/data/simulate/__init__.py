@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from avplatform.base.machine import available_cores
 from avplatform.base.read_ahead import read_ahead
@@ -148,11 +149,13 @@ def draw(
     threads = min(available_cores(), MOST_THREADS)
     total, done = sum(map(len, chosen.values())), 0
     drawn = read_ahead(jobs, threads, ahead=threads + 1)
-    for (split, block), columns in zip(blocks, drawn, strict=True):
-        writer.add(split, columns)
-        done += len(block)
-        if progress is not None:
-            progress(done / total)
+    # A product of small matrices on several threads would make these threads wait for each other.
+    with threadpool_limits(1, user_api="blas"):
+        for (split, block), columns in zip(blocks, drawn, strict=True):
+            writer.add(split, columns)
+            done += len(block)
+            if progress is not None:
+                progress(done / total)
 
 
 def label_vectors(simulator: Any) -> LabelEmbeddings | None:
