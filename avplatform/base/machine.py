@@ -58,8 +58,9 @@ def make_accelerator(
     force_cpu = cpu and (launched == 1 or torch.accelerator.is_available())
     # Accelerate keeps its state while the process lives; a second run may want another precision.
     AcceleratorState._reset_state(reset_partial_state=launched == 1)
-    handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
-    accelerator = Accelerator(cpu=force_cpu or join, mixed_precision=mode, kwargs_handlers=handlers)
+    # Gradients stay where they are summed, which saves a copy of all of them on each step.
+    ddp = DistributedDataParallelKwargs(find_unused_parameters=True, gradient_as_bucket_view=True)
+    accelerator = Accelerator(cpu=force_cpu or join, mixed_precision=mode, kwargs_handlers=[ddp])
     check_processes(accelerator, launched, joined=join and not cpu)
     if accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2:
         raise UsageError(
