@@ -27,7 +27,7 @@ from avplatform.models.errors import DataError, counted
 from avplatform.models.files import write_atomic
 from avplatform.tasks.batch import Batch
 
-LARGE_ROW = 2**17  # bytes from which copying a row separately costs no extra time
+LARGE_ROW = 2**15  # bytes from which copying a row separately costs no extra time
 
 
 class SplitArrays:
@@ -95,10 +95,10 @@ class SplitArrays:
 
 def gather(values: Tensor, index: Tensor, dtype: torch.dtype) -> Tensor:
     """Return rows of a mapped tensor as a new tensor of `dtype`."""
-    if values.dtype == dtype or values[0].nbytes < LARGE_ROW:
+    if values.dtype == dtype or values.stride(0) * values.element_size() < LARGE_ROW:
         return values.index_select(0, index).to(dtype)
     out = torch.empty((len(index), *values.shape[1:]), dtype=dtype)
-    # Cast row by row: gathering large maps first would need the memory twice.
+    # Cast row by row: gathering large rows first would need the memory twice.
     for row, position in zip(out, index.tolist(), strict=True):
         row.copy_(values[position])
     return out
