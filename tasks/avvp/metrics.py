@@ -356,13 +356,14 @@ def _level_f() -> np.ndarray:
 def _count_table(segments: int) -> np.ndarray:
     """Return the six counts of every pair of codes, five bits each, as int32 [2**T, 2**T]."""
     codes = np.arange(2**segments)
-    maps = ((codes[:, None] >> np.arange(segments)) & 1).astype(bool)  # (2**T, T)
+    maps = ((codes >> np.arange(segments)[:, None]) & 1).astype(bool)  # (T, 2**T)
     table = np.zeros((len(codes), len(codes)), dtype=np.int32)
-    rows = max(1, 2**18 // len(codes))
+    rows = max(1, 2**13 // len(codes))
     for start in range(0, len(codes), rows):
-        p = np.repeat(maps[start : start + rows], len(codes), axis=0)[:, :, None]
-        t = np.tile(maps, (min(rows, len(codes) - start), 1))[:, :, None]
-        counts = np.concatenate([_segment_counts(p, t), event_counts(p, t)])[:, :, 0]
+        # The pairs lie side by side, as classes of one clip: four times as fast as clips of one.
+        p = np.repeat(maps[:, start : start + rows], len(codes), axis=1)[None]
+        t = np.tile(maps, min(rows, len(codes) - start))[None]
+        counts = np.concatenate([_segment_counts(p, t), event_counts(p, t)])[:, 0]
         packed = sum(counts[i].astype(np.int32) << (5 * i) for i in range(6))
         table[start : start + rows] = np.asarray(packed).reshape(-1, len(codes))
     return table
