@@ -22,8 +22,9 @@ if os.name != "posix":
     pytest.skip("needs POSIX: forks processes and sends signals", allow_module_level=True)
 
 CONTEXT = multiprocessing.get_context("forkserver")
+# The last two are imported late in each run, and take longer than the steps of a short one.
 CONTEXT.set_forkserver_preload(
-    ["avplatform.cli", "avplatform.commands.train", "avplatform.training.loop"]
+    ["avplatform.commands.train", "avplatform.training.report", "torch._dynamo"]
 )
 
 
