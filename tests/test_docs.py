@@ -2,14 +2,13 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import avplatform
 from tests import tree
+from tests.forked import run_forked
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
@@ -60,8 +59,9 @@ def test_the_page_on_extending_trains_its_encoder_and_decoder(task, small_stores
 def run_script(script, *args):
     folder = script.parent
     env = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "HOME": str(folder)}
-    command = [sys.executable, script.name, *args]
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=env)
+    code = f"import runpy, sys\nsys.argv[0] = {script.name!r}\n"
+    code += f"runpy.run_path({script.name!r}, run_name='__main__')"
+    return run_forked(code, *args, env=env, cwd=folder, timeout=600)
 
 
 DRIVER = """

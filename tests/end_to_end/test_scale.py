@@ -13,6 +13,7 @@ import torch
 from avplatform.data.simulate.demo import make_demo
 from avplatform.models.av_model import AVModel
 from tests import processes
+from tests.forked import run_forked
 from tests.models.cells import SMALL
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -257,16 +258,10 @@ def test_of_processes_that_cannot_reach_each_other_the_first_goes_on(
     stores, tmp_path, rank, made, cpu
 ):
     flags = flags_of(("avel", "ave", "leap", "full"), stores, tmp_path / "run", "--max-steps", "1")
-    flags = [flag for flag in flags[1:] if cpu or flag != "--cpu"]
+    flags = [flag for flag in flags if cpu or flag != "--cpu"]
     env = {**clean_environment(), "WORLD_SIZE": "2", "RANK": rank}
-    done = subprocess.run(
-        [sys.executable, "train.py", *flags],
-        cwd=ROOT,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    code = f"from avplatform.cli import main; raise SystemExit(main({flags!r}))"
+    done = run_forked(code, env=env, cwd=ROOT, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "run").exists() == made
     assert ("cannot reach each other" in done.stderr) == made and "Traceback" not in done.stderr

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,6 +24,7 @@ from avplatform.features.weights import PUBLISHED, parse_weights
 from avplatform.models.errors import DataError
 from tests.features.clips import standard
 from tests.features.networks import SMALL, timm_file, vggish_file
+from tests.forked import run_forked
 from tests.hub.fake_hub import FakeHub, FakeRepo, environment
 
 
@@ -60,7 +59,7 @@ class Server:
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_port}"
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
 
 
 @pytest.fixture
@@ -206,8 +205,7 @@ def test_models_of_the_hub_are_fetched_and_keep_their_commit(tmp_path):
     def run(home, **more):
         env = environment(hub, tmp_path / home, token=None)
         env |= {"AVPLATFORM_WEIGHTS": str(tmp_path / "weights"), **more}
-        command = [sys.executable, "-c", FROM_HUB, str(audio)]
-        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=600)
+        return run_forked(FROM_HUB, str(audio), env=env, cwd=tmp_path, timeout=600)
 
     try:
         offline = run("one", HF_HUB_OFFLINE="1").stdout

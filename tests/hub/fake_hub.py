@@ -95,7 +95,8 @@ class FakeHub:
         handler = type("Handler", (_Handler,), {"hub": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        serve = self.server.serve_forever  # it looks for its end every so many seconds
+        threading.Thread(target=serve, args=(0.01,), daemon=True).start()
 
     def add_large(self, content: bytes) -> None:
         """Keep a file as if it had been uploaded to the large-file store."""

@@ -1,8 +1,6 @@
 """Models on (a stand-in for) the Hub: loaded bit for bit as pushed; failures are one sentence."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from avplatform.hub.folder import model_folder
 from avplatform.hub.push import push_run
 from avplatform.hub_cards.render import PLACEHOLDER
 from avplatform.models.errors import DataError
+from tests.forked import run_forked
 from tests.hub.conftest import HUB_DATA, RESULTS
 from tests.hub.fake_hub import TOKEN, FakeRepo, environment
 from tests.models.cells import build, inputs
@@ -29,11 +28,13 @@ OUTPUT = (
 )
 
 
+NO_PAUSE = "import time\nreal = time.sleep\ntime.sleep = lambda seconds: real(min(seconds, 0.01))\n"
+
+
 def client(hub, home, code, *, token=TOKEN, seconds=120, **env):
-    """Run code in a fresh process that takes the stand-in for the Hub."""
+    """Run code in a fresh process that takes the stand-in for the Hub, and makes no long pauses."""
     env = environment(hub, home, token=token) | env
-    run = [sys.executable, "-c", code]
-    return subprocess.run(run, env=env, capture_output=True, text=True, timeout=seconds, cwd=home)
+    return run_forked(NO_PAUSE + code, env=env, cwd=home, timeout=seconds)
 
 
 def command(*args):

@@ -17,6 +17,7 @@ from avplatform.cli import main
 from avplatform.hub.jobs import SCRIPT
 from avplatform.version import __version__
 from tests.hub.fake_hub import TOKEN, FakeHub, environment
+from tests.hub.test_hub import client, command, done
 from tests.posix import needs_posix
 
 JOB = ["--job", "a10g-small", "--job-repo", "me/model"]
@@ -116,14 +117,14 @@ def test_the_command_of_a_job_trains_on_data_of_the_hub_and_pushes_the_model(
     hub = FakeHub()
     try:
         env = environment(hub, tmp_path / "home") | {"AVPLATFORM_CACHE": str(tmp_path / "cache")}
-        push = [sys.executable, "-m", "avplatform", "data", "push", str(small_stores["avel"])]
-        subprocess.run([*push, "me/data"], env=env, check=True, capture_output=True, timeout=900)
+        push = command("data", "push", small_stores["avel"], "me/data")
+        done(client(hub, tmp_path, push))
         assert main(["train", *SMALL, "--data", "me/data", *JOB]) == 0
         machine = tmp_path / "machine"
         machine.mkdir()
         env |= started[0]["env"]
         env["PATH"] = f"{Path(sys.executable).parent}:{env['PATH']}"
-        done = subprocess.run(
+        ran = subprocess.run(
             started[0]["command"],
             cwd=machine,
             env=env,
@@ -131,7 +132,7 @@ def test_the_command_of_a_job_trains_on_data_of_the_hub_and_pushes_the_model(
             encoding="utf-8",
             timeout=900,
         )
-        assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-1500:]
+        assert ran.returncode == 0, ran.stdout[-1500:] + ran.stderr[-1500:]
         files = hub.repos["models/me/model"].files()
         results = json.loads((machine / "run" / "results.json").read_text(encoding="utf-8"))
         assert {"config.json", "model.safetensors", "README.md"} <= {*files}

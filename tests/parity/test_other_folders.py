@@ -1,32 +1,24 @@
 """The harness reads any folder of the same format: fewer cases, fewer tensors, other numbers."""
 
 import json
+import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
 
+from tests.forked import run_forked
 from tests.parity.golden_case import DEFAULT_GOLDEN
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def run(folder):
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "tests/parity/test_parity.py",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--golden",
-        str(folder),
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    flags = ["-q", "-p", "no:cacheprovider", "--golden", str(folder)]
+    code = "import sys, pytest; raise SystemExit(pytest.main(sys.argv[1:]))"
+    test = "tests/parity/test_parity.py"
+    done = run_forked(code, test, *flags, env=dict(os.environ), cwd=ROOT, timeout=600)
     lines = [
         line for line in done.stdout.splitlines() if line.startswith(("parity:", "not covered:"))
     ]
