@@ -7,19 +7,20 @@ import dataclasses
 import json
 import os
 import signal
-import subprocess
-import sys
+import time
 from collections import Counter
-from pathlib import Path
+from functools import partial
 
 import pyarrow as pa
 import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
+from accelerate.utils import gather_object
 from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader
 
+from avplatform.base.machine import leave
 from avplatform.data import batch_of, open_data, stream_dataset
 from avplatform.data.reading.sampling import eval_batches
 from avplatform.data.reading.source import train_loader
@@ -27,7 +28,6 @@ from avplatform.models.errors import UsageError
 from tests.data.stores import spec_of, write
 from tests.posix import needs_posix
 
-ROOT = Path(__file__).resolve().parents[2]
 SIZES = (402, 649, 1200, 1201)
 SHARDS = (1, 3, 5, 7)
 
@@ -41,6 +41,7 @@ def stores(tmp_path_factory):
             path = folder / f"{size}-{shards}"
             write(path, spec_of(), {"train": size}, rows_per_shard=-(-size // shards))
             assert len(open_data(path, task="avvp").manifest.splits["train"].shards) == shards
+    write(folder / "65-7", spec_of(), {"train": 65}, rows_per_shard=10)
     return folder
 
 
@@ -186,82 +187,80 @@ def test_a_stream_holds_few_row_groups_at_a_time(counted, monkeypatch):
     assert max(most) <= 2 * 3  # two lanes, of two row groups and the one they share
 
 
-READER = """
-import json, os, signal, sys
-from avplatform.data import open_data
-from avplatform.data.reading.source import train_loader
-store, log, streaming, start, processes = \
-sys.argv[1], sys.argv[2], sys.argv[3] == "1", int(sys.argv[4]), int(sys.argv[5])
-loaders = [
-    train_loader(open_data(store, task="avvp"), ["train"], streaming=streaming, num_workers=2, \
-batch_size=16, seed=7,
-                 process_index=i, num_processes=processes)
-    for i in range(processes)
-]
-with open(log, "a") as file:
-    for number, shares in enumerate(\
-zip(*(l.epoch(5, start=start) for l in loaders), strict=True), start):
-        rows = [row for share in shares for row in share.batch.row.tolist()[: share.clips]]
-        print(json.dumps([number, rows]), file=file, flush=True)
-        if start == 0 and number == 13:
-            print("reached", flush=True)
-            signal.pause()
-"""
+def read_epoch(rank, *, store, log, streaming, start, processes):
+    """In a process of its own: read the rest of an epoch; one that starts it waits in the midst."""
+    data = open_data(store, task="avvp")
+    loaders = [
+        train_loader(
+            data, ["train"], streaming=streaming, num_workers=2, batch_size=16, seed=7,
+            process_index=i, num_processes=processes,
+        )
+        for i in range(processes)
+    ]  # fmt: skip
+    epochs = zip(*(loader.epoch(5, start=start) for loader in loaders), strict=True)
+    with log.open("a") as file:
+        for number, shares in enumerate(epochs, start):
+            rows = [row for share in shares for row in share.batch.row.tolist()[: share.clips]]
+            print(json.dumps([number, rows]), file=file, flush=True)
+            if start == 0 and number == 13:
+                print("reached", flush=True)
+                signal.pause()
+    os._exit(0)
 
 
 @needs_posix
 @pytest.mark.parametrize("streaming", [False, True], ids=["mapped", "streamed"])
 def test_kill_minus_nine_and_resume_on_other_processes_make_one_epoch(stores, tmp_path, streaming):
-    script, log = tmp_path / "reader.py", tmp_path / "log.jsonl"
-    script.write_text(READER)
-    command = [sys.executable, str(script), str(stores / "649-7"), str(log), str(int(streaming))]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        [*command, "0", "2"], env=env, stdout=subprocess.PIPE, text=True
-    ) as killed:
-        assert killed.stdout.readline() == "reached\n"
-        killed.send_signal(signal.SIGKILL)
-        assert killed.wait() == -signal.SIGKILL
+    from tests.processes import Launch
+
+    log, said = tmp_path / "log.jsonl", tmp_path / "said"
+    reader = partial(read_epoch, store=stores / "649-7", log=log, streaming=streaming)
+    killed = Launch([], said, before=partial(reader, start=0, processes=2))
+    end = time.monotonic() + 120
+    while killed.output() != "reached\n":
+        assert killed.alive and time.monotonic() < end, killed.output()
+        time.sleep(0.01)
+    killed.kill()
+    assert killed.members[0].exitcode == -signal.SIGKILL
     before = [json.loads(line) for line in log.read_text().splitlines()]
     assert [number for number, _ in before] == list(range(14))
-    subprocess.run([*command, str(len(before)), "3"], env=env, check=True, timeout=120)
+    again = Launch([], said, before=partial(reader, start=len(before), processes=3))
+    assert again.wait(120) == [0], again.output()
     batches = [json.loads(line) for line in log.read_text().splitlines()]
     assert [number for number, _ in batches] == list(range(41))
     assert sorted(row for _, rows in batches for row in rows) == list(range(649))
 
 
-WORKER = """
-import json, sys
-from accelerate import Accelerator
-from accelerate.utils import gather_object
-from avplatform.data import open_data
-from avplatform.data.reading.sampling import eval_batches
-from avplatform.data.reading.source import train_loader
-from avplatform.base.machine import leave
-accelerator = Accelerator(cpu=True)
-data, out = open_data(sys.argv[1], task="avvp"), {"processes": accelerator.num_processes}
-for streaming in (False, True):
-    for workers in (0, 2):
-        loader = train_loader(data, ["train"], streaming=streaming, num_workers=workers, \
-batch_size=16, seed=1,
-                              process_index=accelerator.process_index, \
-num_processes=accelerator.num_processes)
-        rows = []
-        for share in loader.epoch(1):
-            rows += share.batch.row.tolist()[: share.clips]
-            accelerator.wait_for_everyone()  \
-# as the gradients of every step do: who has no batch hangs here
-        out[f"{streaming} {workers}"] = gather_object(rows)
-split = data.split("train")
-shares = eval_batches(len(split), 64, accelerator.process_index, accelerator.num_processes)
-out["evaluation"] = gather_object(\
-[row for indices in shares for row in split.batch(indices).row.tolist()])
-if accelerator.is_main_process:
-    json.dump(out, open(sys.argv[2], "w"))
-leave(accelerator)
-"""
+def read_own_share(rank, *, store, out):
+    """In each of some processes: read the own share of all; the first writes down who read what."""
+    accelerator = Accelerator(cpu=True)
+    own = {
+        "process_index": accelerator.process_index, "num_processes": accelerator.num_processes
+    }  # fmt: skip
+    data, found = open_data(store, task="avvp"), {"processes": accelerator.num_processes}
+    for streaming in (False, True):
+        for workers in (0, 2):
+            loader = train_loader(
+                data, ["train"], streaming=streaming, num_workers=workers, batch_size=16, seed=1,
+                **own,
+            )  # fmt: skip
+            rows = []
+            for share in loader.epoch(1):
+                rows += share.batch.row.tolist()[: share.clips]
+                # As the gradients of every step do: who has no batch hangs here.
+                accelerator.wait_for_everyone()
+            found[f"{streaming} {workers}"] = gather_object(rows)
+    split = data.split("train")
+    shares = eval_batches(len(split), 64, *own.values())
+    rows = [row for indices in shares for row in split.batch(indices).row.tolist()]
+    found["evaluation"] = gather_object(rows)
+    if accelerator.is_main_process:
+        out.write_text(json.dumps(found))
+    leave(accelerator)
+    os._exit(0)
 
 
+@needs_posix
 @pytest.mark.parametrize(
     ("store", "processes"),
     [
@@ -271,23 +270,11 @@ leave(accelerator)
     ],
 )
 def test_processes_of_their_own_share_every_clip_once(stores, tmp_path, store, processes):
-    (tmp_path / "worker.py").write_text(WORKER)
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc_per_node={processes}",
-    ]
-    command = [
-        *launch,
-        str(tmp_path / "worker.py"),
-        str(stores / store),
-        str(tmp_path / "out.json"),
-    ]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-2000:]
+    from tests.processes import Launch
+
+    work = partial(read_own_share, store=stores / store, out=tmp_path / "out.json")
+    launch = Launch([], tmp_path / "log", processes=processes, before=work)
+    assert launch.wait(240) == [0] * processes, launch.output()
     found = json.loads((tmp_path / "out.json").read_text())
     assert found.pop("processes") == processes and len(found) == 5
     for name, rows in found.items():
@@ -371,12 +358,12 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_share_of_a_stream_is_not_split_by_node_again(stores, change):
     share = change(
-        stream_dataset(open_data(stores / "649-7", task="avvp"), process_index=1, num_processes=2)
+        stream_dataset(open_data(stores / "65-7", task="avvp"), process_index=1, num_processes=2)
     )
     with pytest.raises(UsageError, match="already one process's share"):
         split_dataset_by_node(share, rank=0, world_size=2)
     alone = split_dataset_by_node(share, rank=0, world_size=1)  # which splits nothing
-    assert sum(len(table) for table in alone.iter(batch_size=50)) in (324, 325)
+    assert sum(len(table) for table in alone.iter(batch_size=5)) in (32, 33)
 
 
 @pytest.mark.parametrize("dispatch", [True, False], ids=["dispatched", "read by each"])
@@ -386,17 +373,17 @@ def test_a_torch_loader_of_a_share_is_read_as_it_is_but_not_prepared(
     stores, change, dispatch, processes
 ):
     share = change(
-        stream_dataset(open_data(stores / "649-7", task="avvp"), process_index=0, num_processes=2)
+        stream_dataset(open_data(stores / "65-7", task="avvp"), process_index=0, num_processes=2)
     )
-    loader = DataLoader(share, batch_size=50, collate_fn=pa.concat_tables)
-    assert sum(len(table) for table in loader) in (324, 325)
+    loader = DataLoader(share, batch_size=5, collate_fn=pa.concat_tables)
+    assert sum(len(table) for table in loader) in (32, 33)
     options = dict(
         num_processes=processes, process_index=0, put_on_device=dispatch, dispatch_batches=dispatch
     )
     prepared = prepare_data_loader(loader, **options)
     with pytest.raises(UsageError, match="must not be prepared by Accelerate"):
         next(iter(prepared))
-    assert sum(len(table) for table in loader) in (324, 325)  # nothing of the refusal stays
+    assert sum(len(table) for table in loader) in (32, 33)  # nothing of the refusal stays
 
 
 def test_accelerate_may_deal_a_stream_that_was_not_shared_out(stores):

@@ -1,12 +1,8 @@
 """Whole runs on small synthetic data: files, scores, resuming, several processes."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -18,7 +14,6 @@ from avplatform.training import loop
 from avplatform.training.checkpoint import checkpoint_steps
 from tests.models.cells import SMALL as WIDTHS
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = {
     "avel": ["--task", "avel", "--batch-size", "8", "--optim.lr", "1e-3", "--cpu",
              "--precision", "no", "--threads", "1"],
@@ -180,33 +175,23 @@ def test_training_in_bf16_is_scored_in_full_precision(small_stores, tmp_path, mo
     assert expected["precision"] == "bf16" and found["test"] == expected["test"]
 
 
-def torchrun(*args, processes=2):
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("AVP_", "PYTEST"))}
-    env.update(PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc_per_node={processes}",
-        *args,
-    ]
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
-
-
 def test_two_processes_evaluate_every_clip_once_and_alike(run, small_stores, tmp_path):
+    from tests import processes
+
     out = tmp_path / "scores.json"
-    done = torchrun(
-        "-m", "avplatform", "eval", str(run), "--data", str(small_stores["avel"]),
-        "--json", str(out), "--cpu", "--batch-size", "4",
+    processes.run(
+        ["eval", str(run), "--data", str(small_stores["avel"]), "--json", str(out), "--cpu",
+         "--batch-size", "4"],
+        tmp_path / "log", processes=2,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
     found, expected = json.loads(out.read_text()), json.loads((run / "results.json").read_text())
     assert found["processes"] == 2 and found["details"]["test"]["clips"] == 10
     assert found["test"] == expected["test"]
 
 
 def test_two_processes_take_the_same_steps_as_one(small_stores, tmp_path):
+    from tests import processes
+
     flags = [
         "--max-steps",
         "4",
@@ -217,16 +202,8 @@ def test_two_processes_take_the_same_steps_as_one(small_stores, tmp_path):
         "0",
     ]
     assert train("avel", small_stores["avel"], tmp_path / "one", *flags) == 0
-    done = torchrun(
-        "train.py",
-        *SMALL["avel"],
-        "--data",
-        str(small_stores["avel"]),
-        "--output-dir",
-        str(tmp_path / "two"),
-        *flags,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    where = ["--data", str(small_stores["avel"]), "--output-dir", str(tmp_path / "two")]
+    processes.run(["train", *SMALL["avel"], *where, *flags], tmp_path / "two.log", processes=2)
     content = json.loads((tmp_path / "two" / "results.json").read_text())
     assert content["processes"] == 2
     losses = []
