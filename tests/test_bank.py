@@ -141,6 +141,12 @@ def world(request):
     return made
 
 
+@pytest.fixture(scope="module")
+def beside(world):
+    """The task of all events, and the model with its bank for the held-out ones among them."""
+    return world.parser(world.bank, world.held, "all")
+
+
 def of(model, split, **options):
     batch = split.batch(list(range(len(split))))
     with torch.inference_mode():
@@ -186,8 +192,8 @@ def test_a_bank_of_another_model_is_refused_with_the_reason(world, tmp_path):
         ReferenceBank.read(file, world.model)
 
 
-def test_trained_labels_keep_their_logits_to_the_bit(world):
-    _, parser = world.parser(world.bank, world.held, "all")
+def test_trained_labels_keep_their_logits_to_the_bit(world, beside):
+    _, parser = beside
     clips = world.split(6, world.held, seed=5)
     plain = of(world.model, clips, label_embeddings=parser.labels)
     found = of(parser, clips)
@@ -242,21 +248,19 @@ def test_what_is_left_out_is_not_read(world):
     assert torch.allclose(mixture(known, asked)[:, :1], mixture(known, asked[:1]), atol=1e-6)
 
 
-def test_the_numbers_of_the_rule_are_picked_without_dropout(world):
-    picked = []
-    for training in (True, False):
-        world.model.train(training)
-        _, parser = world.parser(world.bank, world.held, "all")
-        picked.append((parser.choice, parser.tables))
-        assert not world.model.training and not parser.training
-    (choice, tables), (other, found) = picked
-    assert other == choice
-    for stream, values in tables.items():
-        assert all(map(torch.equal, values, found[stream]))
+def test_the_numbers_of_the_rule_are_picked_without_dropout(world, beside):
+    _, without = beside
+    assert not world.model.training and not without.training
+    world.model.train()
+    _, parser = world.parser(world.bank, world.held, "all")
+    assert not world.model.training and not parser.training
+    assert parser.choice == without.choice
+    for stream, values in parser.tables.items():
+        assert all(map(torch.equal, values, without.tables[stream]))
 
 
-def test_beside_trained_labels_the_clips_without_unseen_ones_count(world):
-    _, beside = world.parser(world.bank, world.held, "all")
+def test_beside_trained_labels_the_clips_without_unseen_ones_count(world, beside):
+    _, beside = beside
     _, only = world.parser(world.bank, world.held, "held")
     _, rare = world.parser(world.bank, world.held, "all", assumed="training")
     assert only.alone and not beside.alone

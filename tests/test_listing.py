@@ -93,18 +93,17 @@ def test_the_loss_line_says_what_the_task_computes(cell):
 
 
 def test_presets_say_what_the_lines_on_defaults_say():
+    parsed = {name: parse(["--preset", name]) for name in list_presets()}
     test_selected = {c.exact for c in ALL if "picked on test" in c.default}
-    assert test_selected == {
-        name for name in list_presets() if parse(["--preset", name]).select_on == "test"
-    }
+    assert test_selected == {name for name, run in parsed.items() if run.select_on == "test"}
     soft = {c.exact for c in ALL if "soft margin" in c.default}
     assert soft == {c.exact for c in ALL if c.exact
-                    and getattr(parse(["--preset", c.exact]).task_config, "head_loss", "")
+                    and getattr(parsed[c.exact].task_config, "head_loss", "")
                     == "soft_margin"}  # fmt: skip
     assert all(getattr(default_config(c.task, c.encoder, c.decoder, c.supervision).task_config,
                        "head_loss", "ce") == "ce"
                for c in ALL)  # fmt: skip
-    assert parse(["--preset", "ave-dch-avel-weak-official"]).select_on == "last"
+    assert parsed["ave-dch-avel-weak-official"].select_on == "last"
     pooled = {
         c.encoder: re.search(r"pooled by (\w+)", c.default)[1]
         for c in ALL

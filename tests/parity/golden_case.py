@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +54,9 @@ class Case:
     def weights(self) -> dict[str, Tensor]:
         """The official state dict."""
         scale = self.json.get("weight_scale", 1.0)
-        out = {}
-        for name, shape in self.json["parameters"].items():
-            values = torch.from_numpy(fill(name, shape, self.json["case_seed"])).to(self.dtype)
-            out[name] = values * scale if values.ndim >= 2 else values
+        shapes = tuple((name, tuple(shape)) for name, shape in self.json["parameters"].items())
+        filled = _filled(shapes, self.json["case_seed"], self.dtype)
+        out = {n: v * scale if v.ndim >= 2 else v.clone() for n, v in filled.items()}
         for alias, first in self.json.get("aliases", {}).items():
             out[alias] = out[first]
         return out
@@ -121,6 +120,14 @@ class Case:
             close(f"{self.name}.{name}", produced[name], expected, allowed)
             compared += 1
         assert compared, f"{self.name}: no stored tensor was compared"
+
+
+@lru_cache(maxsize=1)
+def _filled(
+    shapes: tuple[tuple[str, tuple[int, ...]], ...], seed: int, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """Fill tensors, which takes seconds for a large model; a training asks for them three times."""
+    return {name: torch.from_numpy(fill(name, shape, seed)).to(dtype) for name, shape in shapes}
 
 
 # The stored numbers of these tensors are rounded by more than their tolerance: the same network in

@@ -11,6 +11,7 @@ from avplatform.models.av_model import AVModel
 from avplatform.tasks.losses import binary_cross_entropy
 from avplatform.training import loop
 from avplatform.training.loop import MOST_SKIPPED
+from tests.models.cells import SMALL
 
 FLAGS = [
     "train",
@@ -109,6 +110,8 @@ def test_a_run_whose_weights_diverged_says_so(small_stores, tmp_path, capsys, ce
         "--optim.lr",
         "1e30",
     ]
+    for name, value in SMALL[encoder].items():
+        flags += [f"--encoder-config.{name.replace('_', '-')}", str(value)]
     flags += [
         "--data",
         str(small_stores[task]),
