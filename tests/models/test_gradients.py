@@ -219,7 +219,12 @@ def test_each_entry_of_the_gradient_is_right(name):
     check_gradient(tiny(*cell, **options))
 
 
-@pytest.mark.parametrize("name", BY_DIRECTION)
+SLOW = "MM-Pyr + LEAP of the paper"  # of parts that others of the list have
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n == SLOW else ()) for n in BY_DIRECTION]
+)
 def test_the_gradient_is_right_along_a_random_direction_of_each_tensor(name):
     *cell, options = BY_DIRECTION[name]
     check_gradient(tiny(*cell, **options), fast=True)
