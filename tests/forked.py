@@ -27,7 +27,7 @@ def run_forked(
     Raises:
         subprocess.TimeoutExpired: it took longer, and was killed.
     """
-    if sys.platform != "linux":  # the one system on which a process with torch is safely forked
+    if not hasattr(os, "fork") or sys.platform == "darwin":  # there, forks with torch are not safe
         return subprocess.run(
             [sys.executable, "-c", code, *args],
             env=env, cwd=cwd, timeout=timeout, capture_output=True, encoding="utf-8",
