@@ -23,6 +23,7 @@ from avplatform.models.av_model import AVModel
 from avplatform.models.errors import DataError, UsageError, one_line, unknown_name
 from avplatform.models.files import write_atomic
 from avplatform.models.paths import expanded
+from avplatform.training_free.model import TRAINING_FREE
 
 Format = Literal["onnx", "torch-export"]
 ENDINGS = {"onnx": SUFFIX, "torch-export": ARCHIVE}
@@ -69,8 +70,8 @@ def export(
 
     Raises:
         UsageError: the format is unknown, the file exists or has another ending, the model is
-            itself a file, a package of the extra `export` is missing, or the model cannot be
-            exported.
+            itself a file or "training-free", a package of the extra `export` is missing, or the
+            model cannot be exported.
         DataError: there is no such model, the file cannot be written, or it does not compute what
             the model computes.
 
@@ -123,9 +124,14 @@ def _loaded(place: str | Path) -> AVModel:
     """Return the model of a place.
 
     Raises:
-        UsageError: the place is a file.
+        UsageError: the place is a file, or the training-free model.
         DataError: there is no such model.
     """
+    if str(place) == TRAINING_FREE:
+        raise UsageError(
+            f"{TRAINING_FREE} cannot be exported: it consists of CLIP and CLAP and has no network "
+            "of its own; give a run folder, a model folder or a hub id"
+        )
     if expanded(place).is_file():
         raise UsageError(f"{place} is a file; give the run or model folder of the model to export")
     return AVModel.from_pretrained(model_folder(place))

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 EMBED_LIMIT = 64 * 2**20
 """Bytes of the largest video that is embedded; larger ones make browsers slow."""
+NO_VIDEO = (
+    "This page was made of features, without the video; tracks, keys and clock work without it."
+)
+"""What a page says that finds the events itself."""
 GREY = "#767676"  # instead of the palette's black, which is invisible on a dark page
 
 
@@ -73,7 +77,7 @@ def render_page(
         "peaks": scaled(preview.peaks),
         "looks": {label: look(number) for number, label in enumerate(in_colours(timeline))},
         "other": look(len(timeline.labels)),
-        "missing": missing_text(source, timeline.video),
+        "missing": missing_text(source, timeline.video) if network is None else NO_VIDEO,
     }
     if network is not None:
         content["network"] = network

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,22 +13,43 @@ pytest.importorskip("onnxruntime", reason="needs the extra export")
 
 import avplatform
 from avplatform.cli import main
+from avplatform.config.compose import compose
+from avplatform.config.presets import list_presets
+from avplatform.config.run import RunConfig, default_config
 from avplatform.exported import write
 from avplatform.exported.about import unpacked
-from avplatform.exported.graph import example, values_of
+from avplatform.exported.graph import example, trace, values_of
 from avplatform.models.errors import DataError, UsageError
-from tests.models.cells import CELLS, build, cell
+from avplatform.tasks.registry import TASKS
+from avplatform.training_free.model import TRAINING_FREE
+from tests.models.cells import (
+    FEATURES,
+    SUPERVISED_CELLS,
+    build,
+    build_cell,
+    cell,
+    shrunk,
+    with_small_texts,
+)
 
-FAST = [
-    ("avvp", "han", "leap", "onnx"),
-    ("avel", "psp", "dch", "onnx"),
-]
-SLOW = [
-    pytest.param(*parts, to, marks=pytest.mark.slow)
-    for parts in CELLS
-    for to in write.ENDINGS
-    if (*parts, to) not in FAST
-]
+ROOT = Path(__file__).resolve().parents[2]
+FAST = ("avvp-han-leap-pseudo", "avel-psp-dch-full")
+
+
+def networks() -> dict[str, RunConfig]:
+    """Return a run of each network that cells and presets declare, by the name of the first."""
+    runs = {"-".join(key): default_config(*key) for key in SUPERVISED_CELLS}
+    runs |= {name: compose((name, {"preset": name})) for name in list_presets()}
+    found: dict[tuple[str, ...], tuple[str, RunConfig]] = {}
+    for name, run in runs.items():
+        small = shrunk(run)
+        found.setdefault(
+            (run.task, repr(small.encoder_config), repr(small.decoder_config)), (name, small)
+        )
+    return dict(found.values())
+
+
+NETWORKS = networks()
 SIZES = {"batch": 6, "segments": 23, "labels": 3}
 
 
@@ -50,24 +72,45 @@ def run_onnx(file, inputs):
     return dict(zip(names, map(torch.from_numpy, arrays), strict=True))
 
 
-@pytest.mark.parametrize(("task", "encoder", "decoder", "to"), [*FAST, *SLOW])
-def test_a_cell_computes_the_same_at_sizes_that_were_never_traced(
-    task, encoder, decoder, to, tmp_path
-):
-    model = build(task, encoder, decoder)
-    file = tmp_path / f"model{write.ENDINGS[to]}"
-    done = avplatform.export(model, file, to=to)
-    assert len(done.differences) == 3 and done.largest < 1e-4
-    free = "segments" in done.about["inputs"]["audio"]
-    assert free or (encoder, decoder) == ("mgn", "group")  # which groups the sound of whole clips
+@pytest.mark.parametrize(
+    "name",
+    [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS],
+)
+def test_a_network_computes_the_same_at_sizes_that_were_never_traced(name, tmp_path, monkeypatch):
+    run = NETWORKS[name]
+    model = build_cell(with_small_texts(run), FEATURES[run.task]).model.eval()
+    traced = trace(model)
+    monkeypatch.setattr(write, "trace", lambda _: traced)  # once for both formats: it takes long
+    free = getattr(run.encoder_config, "audio_segments", "") != "grouped"
     inputs = example(model, seed=9, **SIZES | ({} if free else {"segments": model.config.segments}))
     with torch.no_grad():
         wanted = values_of(model(**inputs).parse.for_decisions)
-        got = run_onnx(file, inputs) if to == "onnx" else torch.export.load(file).module()(**inputs)
-    assert list(got) == list(wanted) == list(done.about["outputs"])
-    for name, values in wanted.items():
-        assert values.abs().max() > 0
-        torch.testing.assert_close(got[name], values, atol=1e-4, rtol=1e-4)
+    for to, ending in write.ENDINGS.items():
+        file = tmp_path / f"model{ending}"
+        done = avplatform.export(model, file, to=to)
+        assert len(done.differences) == 3 and done.largest < 1e-4
+        assert ("segments" in done.about["inputs"]["audio"]) == free
+        with torch.no_grad():
+            got = (
+                run_onnx(file, inputs)
+                if to == "onnx"
+                else torch.export.load(file).module()(**inputs)
+            )
+        assert list(got) == list(wanted) == list(done.about["outputs"])
+        for output, values in wanted.items():
+            assert values.abs().max() > 0
+            torch.testing.assert_close(got[output], values, atol=1e-4, rtol=1e-4)
+
+
+def test_the_page_says_which_networks_are_exported_and_which_keep_their_length():
+    page = " ".join((ROOT / "docs" / "export.md").read_text(encoding="utf-8").split())
+    assert f"they are {len(NETWORKS)} networks" in page
+    grouped = [run for run in NETWORKS.values() if hasattr(run.encoder_config, "audio_segments")]
+    grouped = [run for run in grouped if run.encoder_config.audio_segments == "grouped"]
+    assert {(run.encoder, run.decoder) for run in grouped} == {("mgn", "group")}
+    assert {run.task for run in grouped} == set(TASKS)  # so the page need not name the task
+    assert "MGN with `audio_segments grouped`, the default with the decoder `group`, has" in page
+    assert f"Only `{TRAINING_FREE}` is not exported" in page
 
 
 @pytest.mark.slow
@@ -159,6 +202,14 @@ def test_a_wrong_request_is_refused_before_any_work(leap, tmp_path, file, to, wh
 def test_a_file_is_not_exported_again(leap, tmp_path):
     with pytest.raises(UsageError, match=r"leap\.onnx is a file; give the run or model folder"):
         avplatform.export(leap[2].file, tmp_path / "m.onnx")
+
+
+def test_the_training_free_model_is_refused_in_one_sentence(tmp_path, capsys):
+    file = tmp_path / "m.onnx"
+    assert main(["export", "training-free", "--to", "onnx", "--out", str(file)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "consists of CLIP and CLAP and has no network" in said
+    assert not file.exists()
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path):

@@ -80,23 +80,38 @@ def cell(
 ) -> Cell:
     """Build one cell as a run does; options go over the task's own and the small widths."""
     config = default_config(task, encoder, decoder, supervision)
-    small = {**SMALL[decoder], **(decoder_options or {})}
-    if {"form": getattr(config.decoder_config, "form", None), **small}["form"] == "pooled":
-        small.pop("hidden", None)  # nothing would read it
-    config = dataclasses.replace(
+    config = shrunk(config, encoder_options=encoder_options, decoder_options=decoder_options)
+    task_config = dataclasses.replace(config.task_config, **(task_options or {}))
+    config = with_small_texts(dataclasses.replace(config, task_config=task_config))
+    return build_cell(config, features or FEATURES[task], segments)
+
+
+def shrunk(
+    config: RunConfig,
+    *,
+    encoder_options: dict[str, Any] | None = None,
+    decoder_options: dict[str, Any] | None = None,
+) -> RunConfig:
+    """Return a run's configuration with small widths, over which the options go."""
+    small = {**SMALL[config.decoder], **(decoder_options or {})}
+    form = {"form": getattr(config.decoder_config, "form", None), **small}["form"]
+    small.pop({"pooled": "hidden", "paper": "heads"}.get(form, ""), None)  # the form has none
+    return dataclasses.replace(
         config,
         encoder_config=dataclasses.replace(
-            config.encoder_config, **{**SMALL[encoder], **(encoder_options or {})}
+            config.encoder_config, **{**SMALL[config.encoder], **(encoder_options or {})}
         ),
         decoder_config=dataclasses.replace(config.decoder_config, **small),
-        task_config=dataclasses.replace(config.task_config, **(task_options or {})),
     )
-    if DECODERS[decoder].texts_as_wide(config.decoder_config):
-        labels = LabelConfig(
-            embeddings=texts_file(len(build_task(config).model_classes(decoder, encoder)[0]))
-        )
-        config = dataclasses.replace(config, labels=labels)
-    return build_cell(config, features or FEATURES[task], segments)
+
+
+def with_small_texts(config: RunConfig) -> RunConfig:
+    """Return a run whose label texts are as wide as the small encoders, if it compares both."""
+    encoder, decoder = config.encoder, config.decoder
+    if not DECODERS[decoder].texts_as_wide(config.decoder_config):
+        return config
+    classes = build_task(config).model_classes(decoder, encoder)[0]
+    return dataclasses.replace(config, labels=LabelConfig(embeddings=texts_file(len(classes))))
 
 
 @cache

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("onnxruntime", reason="needs the extra export")
 
 import avplatform
 from avplatform import pipeline
+from avplatform.features.vggish import VGGish
 from avplatform.models.errors import DataError, UsageError
 from avplatform.timeline.browser import RUNTIME, browser_page
 from avplatform.timeline.options import PipelineConfig
@@ -19,6 +21,7 @@ from tests.models.cells import build, cell
 from tests.timeline.chromium import Browser, find_chromium
 from tests.timeline.test_pipeline import FakeExtractor, noise
 
+ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("AVP_ORT_WEB", "missing"))
 
 
@@ -64,6 +67,13 @@ def test_a_folder_without_the_runtime_is_named_with_the_package(exported, tmp_pa
         browser_page(exported[1], noise(), runtime=tmp_path)
 
 
+def test_the_page_says_that_it_was_made_without_a_video(exported, tmp_path):
+    for name in RUNTIME.values():
+        (tmp_path / name).write_bytes(b"stands for onnxruntime-web")
+    page = browser_page(exported[1], noise(), runtime=tmp_path, video="street")
+    assert "made of features, without the video" in page and "no address of" not in page
+
+
 def test_features_and_tasks_that_do_not_fit_are_refused(exported, tmp_path):
     with pytest.raises(UsageError, match="the model reads audio 6"):
         browser_page(
@@ -74,3 +84,25 @@ def test_features_and_tasks_that_do_not_fit_are_refused(exported, tmp_path):
     other = avplatform.export(build("avel", "han", "dch"), tmp_path / "avel.onnx").file
     with pytest.raises(UsageError, match="a model for avel"):
         browser_page(other, noise("avel"), runtime=tmp_path)
+
+
+def test_the_page_states_the_sizes_of_the_extractors():
+    timm = pytest.importorskip("timm")
+    video = pytest.importorskip("torchvision").models.video
+    with torch.device("meta"):
+        networks = {
+            "ResNet-152": timm.create_model("resnet152", num_classes=0),
+            "R(2+1)D-18": video.r2plus1d_18(),
+            "VGGish": VGGish(),
+            "VGG-19": timm.create_model("vgg19", num_classes=0).features,
+            "EfficientNet-Lite0": timm.create_model("tf_efficientnet_lite0", num_classes=0),
+        }
+    sizes = {
+        name: 4 * sum(values.numel() for values in network.parameters()) / 1e6
+        for name, network in networks.items()
+    }
+    page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    for cells in (sizes, [f"{size:.0f} MB" for size in sizes.values()]):
+        assert f"| {' | '.join(cells)} |" in page
+    three = sum(sizes[name] for name in ("ResNet-152", "R(2+1)D-18", "VGGish"))
+    assert f"are {three:.0f} MB" in page
