@@ -7,8 +7,11 @@ embeddings are an input, of labels stay free.
 from __future__ import annotations
 
 import copy
+import io
+import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -93,7 +96,7 @@ def trace(model: AVModel) -> Traced:
         for name in inputs
     }
     try:
-        with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+        with torch.no_grad(), silent():
             network(**inputs)
             found = network.parse  # torch.export keeps no attribute that is set while it traces
             program = torch.export.export(network, (), inputs, dynamic_shapes=shapes, strict=False)
@@ -110,6 +113,18 @@ def trace(model: AVModel) -> Traced:
         for name, x in zip(values_of(found), _values(program, "user_outputs"), strict=True)
     }
     return Traced(program=program, inputs=axes, outputs=outputs, parse=found)
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Keep back what torch warns, logs and prints, such as the graph of what it cannot trace."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(action="ignore"), redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
 
 
 def axes_of(model: AVModel, *, free: tuple[str, ...]) -> dict[str, list[str | int]]:

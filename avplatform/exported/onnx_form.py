@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
-from avplatform.exported.graph import Traced, lstm_operator
+from avplatform.exported.graph import Traced, lstm_operator, silent
 from avplatform.models.errors import UsageError, one_line
 
 OPSET = 18
@@ -27,7 +26,7 @@ def onnx_bytes(traced: Traced, texts: Mapping[str, str]) -> bytes:
         UsageError: an operation of the network has no form in ONNX.
     """
     try:
-        with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+        with torch.no_grad(), silent():
             program = torch.onnx.export(
                 traced.program,
                 dynamo=True,

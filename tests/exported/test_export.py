@@ -204,6 +204,21 @@ def test_a_file_is_not_exported_again(leap, tmp_path):
         avplatform.export(leap[2].file, tmp_path / "m.onnx")
 
 
+def test_a_network_that_branches_on_its_values_is_refused_in_one_sentence(
+    leap, tmp_path, monkeypatch, capsys
+):
+    kind = type(leap[0].encoder)
+    forward = kind.forward
+    monkeypatch.setattr(kind, "forward", lambda self, audio, visual: forward(
+        self, audio if audio.sum() > 0 else -audio, visual
+    ))  # fmt: skip
+    file = tmp_path / "m.onnx"
+    assert main(["export", str(leap[1] / "model"), "--to", "onnx", "--out", str(file)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "error: the model cannot be exported: " in said
+    assert not file.exists()
+
+
 def test_the_training_free_model_is_refused_in_one_sentence(tmp_path, capsys):
     file = tmp_path / "m.onnx"
     assert main(["export", "training-free", "--to", "onnx", "--out", str(file)]) == 2
