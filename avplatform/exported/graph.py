@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._sympy.value_ranges import ValueRanges
 
 from avplatform.models.av_model import AVModel
 from avplatform.models.contracts import DECIDING_AUX, Parse
@@ -222,8 +223,19 @@ def lstm_operator() -> Any:
     return torch.ops.avplatform.lstm.default
 
 
-def with_own_lstm(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """Put torch's LSTM back where `lstm_operator` stands, so that any torch reads the file."""
+def for_any_torch(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """Put torch's LSTM back where `lstm_operator` stands, and free sizes that only strides need.
+
+    While torch traces, it notes by which comparisons of sizes it chose strides: that DHHN's
+    convolution over time leaves more than 1 step, say. A file would refuse shorter clips for them,
+    although its results do not depend on that.
+    """
+    program._guards_code = [
+        code for code in program._guards_code if " != " not in code and not code.startswith("1 < ")
+    ]
+    ranges = program.range_constraints
+    for size, found in ranges.items():
+        ranges[size] = ValueRanges(min(found.lower, 1), found.upper)
     for node in program.graph.nodes:
         if node.target is lstm_operator():
             node.target = torch.ops.aten.lstm.input

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from avplatform.exported.about import about_of, as_texts
-from avplatform.exported.graph import Traced, example, trace, values_of, with_own_lstm
+from avplatform.exported.graph import Traced, example, for_any_torch, trace, values_of
 from avplatform.exported.onnx_form import onnx_bytes
 from avplatform.exported.runtime import ARCHIVE, SUFFIX, needed, session_of
 from avplatform.hub.folder import model_folder
@@ -192,7 +192,7 @@ def _sizes(model: AVModel, traced: Traced) -> list[dict[str, Any]]:
 def torch_bytes(traced: Traced, about: Mapping[str, Any]) -> bytes:
     """Return the content of a file of torch.export, which needs nothing but torch."""
     buffer = io.BytesIO()
-    program, files = with_own_lstm(traced.program), {ABOUT: json.dumps(about, ensure_ascii=False)}
+    program, files = for_any_torch(traced.program), {ABOUT: json.dumps(about, ensure_ascii=False)}
     torch.export.save(program, buffer, extra_files=files)
     return buffer.getvalue()
 

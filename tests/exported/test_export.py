@@ -123,6 +123,22 @@ def test_a_model_of_clips_of_one_length_keeps_it_and_leaves_the_batch_free(tmp_p
 
 
 @pytest.mark.slow
+def test_clips_of_which_a_convolution_leaves_one_step_are_read(tmp_path):
+    model = build("avel", "dhhn", "dch")  # strides of 2 and 5 segments
+    done = avplatform.export(model, tmp_path / "dhhn.pt2", to="torch-export")
+    network = torch.export.load(done.file).module()
+    for segments in (1, 2, 5, 6):
+        inputs = example(model, seed=4, batch=1, segments=segments)
+        with torch.no_grad():
+            wanted, got = values_of(model(**inputs).parse.for_decisions), network(**inputs)
+        for output, values in wanted.items():
+            torch.testing.assert_close(got[output], values, atol=1e-4, rtol=1e-4)
+    inputs["visual"] = inputs["visual"][:, :3]
+    with pytest.raises(AssertionError, match="Guard failed"):  # sizes that must agree still do
+        network(**inputs)
+
+
+@pytest.mark.slow
 def test_a_model_of_half_precision_is_exported_in_single_and_stays_as_it_was(tmp_path):
     model = build("avvp", "han", "mmil").bfloat16().train()
     done = avplatform.export(model, tmp_path / "half.pt2", to="torch-export")
