@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import re
 import typing
 from typing import Any
 
 from avplatform.models.errors import UsageError, nearest
+from avplatform.models.paths import URL, url_refused
 from avplatform.models.typed_values import field_kinds
 
 # Far above any size that is trained, so that a hostile config cannot exhaust the memory.
 WIDTH, DEPTH, MAP_EDGE = 2**16, 128, 256
+MAY_BE_URL = "may be a URL"
+"""What a field that takes URLs too is annotated with; see `no_urls`."""
+NAMED_URL = re.compile(rf"(?:[\w-]+[=:])?({URL.pattern})")
 
 
 def at_least(config: Any, names: str | tuple[str, ...], low: float) -> None:
@@ -67,6 +73,28 @@ def check_choices(config: Any) -> None:
                 f"{type(config).__name__}.{name} is {value!r}{hint}; "
                 f"choose from {', '.join(map(str, choices))}"
             )
+
+
+def no_urls(config: Any, prefix: str = "") -> None:
+    """Check that no text of a dataclass is a URL, nor NAME=URL, which would be taken for a path.
+
+    Those of a field `Annotated[str, MAY_BE_URL]` are not checked; nested dataclasses are.
+
+    Args:
+        config: the dataclass.
+        prefix: what stands before the names of its fields in the message.
+    """
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            no_urls(value, f"{prefix}{field.name}.")
+        for text in value if isinstance(value, (list, tuple)) else [value]:
+            found = NAMED_URL.fullmatch(text) if isinstance(text, str) else None
+            if found:
+                hint = typing.get_type_hints(type(config), include_extras=True)[field.name]
+                if MAY_BE_URL not in getattr(hint, "__metadata__", ()):
+                    name = f"{prefix}{field.name}".strip("_").replace("_", "-")
+                    raise url_refused(found[1], f"option {name}: ")
 
 
 def divides(config: Any, part: str, whole: int, what: str) -> None:

@@ -7,7 +7,6 @@ reads and writes a store takes either. The URLs are read by fsspec, which is imp
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -15,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from avplatform.models.errors import DataError, UsageError, one_line
-from avplatform.models.paths import expanded
+from avplatform.models.paths import URL, expanded
 
 
 class PlaceError(DataError):
@@ -26,9 +25,6 @@ class StoppedError(UsageError):
     """Work cannot go on, which is no fault of the item that it was at."""
 
     exit_code = 1
-
-
-URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://.+")
 
 
 def located(place: str | Path | Remote) -> Path | Remote:

@@ -13,6 +13,7 @@ from avplatform.base.console import Console, named, readable
 from avplatform.commands.choices import DEFAULT_DATASET, DatasetTask
 from avplatform.commands.flags import from_options, parse_flags
 from avplatform.data.adapters.table.options import EventOptions, check_events
+from avplatform.models.checks import MAY_BE_URL
 from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.scale.options import EngineOptions, check_engine
 
@@ -29,9 +30,9 @@ class ExtractOptions(EventOptions, EngineOptions):
     Several processes share the files (`accelerate launch`), or the nodes of a cluster (--engine).
     """
 
-    videos: Annotated[tuple[str, ...], tyro.conf.Positional]
+    videos: Annotated[tuple[str, ...], tyro.conf.Positional, MAY_BE_URL]
     """video and audio files, or folders of them; or URLs of them, such as s3://BUCKET/FOLDER"""
-    out: str
+    out: Annotated[str, MAY_BE_URL]
     """folder to write (or a new URL); a stopped one goes on, a finished one gets what changed"""
     prune: bool = False
     """in a finished folder: remove the clips of files that are not given again"""

@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from avplatform.models.checks import no_urls
 from avplatform.models.errors import DataError, UsageError, unknown_name
 from avplatform.models.paths import expanded
 
@@ -25,10 +26,15 @@ def parse_flags(kind: type[Options], args: Sequence[str], prog: str, **more: Any
         args: arguments of the command line.
         prog: name of the command in the help.
         more: further arguments of `tyro.cli`.
+
+    Raises:
+        UsageError: a URL was given to an option that takes a path on this machine.
     """
     for part in filter(dataclasses.is_dataclass, kind.__mro__):
         _hide_unset(part)
-    return tyro.cli(kind, args=_json_alone(kind, list(args)), prog=prog, **more)
+    options = tyro.cli(kind, args=_json_alone(kind, list(args)), prog=prog, **more)
+    no_urls(options)
+    return options
 
 
 def from_options(kind: type[Options], options: Any) -> Options:

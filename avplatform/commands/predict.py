@@ -16,7 +16,7 @@ from avplatform.base.places import Remote, StoppedError, identity, located, stop
 from avplatform.commands.embed_labels import EmbedLabelsOptions, label_texts
 from avplatform.commands.flags import from_options, parse_flags, writing
 from avplatform.labels.assumed import Assumed
-from avplatform.models.checks import at_least
+from avplatform.models.checks import MAY_BE_URL, at_least
 from avplatform.models.errors import AVError, UsageError, counted, one_line
 from avplatform.models.paths import expanded
 from avplatform.scale.child import Answer, out_of_memory
@@ -36,7 +36,7 @@ class PredictOptions(EngineOptions):
     Videos that cannot be read are listed with the reason, and the exit code is then 1.
     """
 
-    videos: Annotated[tuple[str, ...], tyro.conf.Positional]
+    videos: Annotated[tuple[str, ...], tyro.conf.Positional, MAY_BE_URL]
     """video or audio files, or folders of them; or URLs of them, such as s3://BUCKET/FOLDER"""
     model: str
     """run folder, model folder, hub id or FILE.onnx; training-free: CLIP and CLAP, any --labels"""
@@ -46,7 +46,7 @@ class PredictOptions(EngineOptions):
     """file with one text per line, for texts that contain commas"""
     embeddings: str | None = None
     """source of the labels' embeddings; default: the source used in training"""
-    out: str = "predictions"
+    out: Annotated[str, MAY_BE_URL] = "predictions"
     """folder to write, or its URL; a stopped call goes on, files of a finished one are replaced"""
     recipe: str | None = None
     """features that the model reads (llp, ave, lite, clip-clap); default: what its config says"""

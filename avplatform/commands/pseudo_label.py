@@ -13,6 +13,7 @@ from avplatform.base.console import Console
 from avplatform.base.places import located
 from avplatform.commands import refine_labels
 from avplatform.commands.flags import parse_flags
+from avplatform.models.checks import MAY_BE_URL
 from avplatform.models.errors import DataError, UsageError, counted
 from avplatform.models.paths import expanded
 from avplatform.scale.options import EngineOptions, check_engine
@@ -31,21 +32,21 @@ class PseudoLabelOptions(EngineOptions):
 
     annotations: str
     """folder of the official annotation files"""
-    out: str
+    out: Annotated[str, MAY_BE_URL]
     """folder to write, or its URL (s3://BUCKET/FOLDER); labelling that was stopped goes on"""
     splits: tuple[Literal["train", "validation", "test"], ...] = ("train", "validation", "test")
     """splits whose clips get labels"""
-    visual_logits: str | None = None
+    visual_logits: Annotated[str | None, MAY_BE_URL] = None
     """folder of CLIP's logits or its URL, one .npy (10, 25) per video"""
-    audio_logits: str | None = None
+    audio_logits: Annotated[str | None, MAY_BE_URL] = None
     """folder of CLAP's logits or its URL, one .npy (10, 25) per video"""
-    visual_features: str | None = None
+    visual_features: Annotated[str | None, MAY_BE_URL] = None
     """folder of CLIP's image features or its URL, one .npy (10, width) per video"""
-    audio_features: str | None = None
+    audio_features: Annotated[str | None, MAY_BE_URL] = None
     """folder of CLAP's audio features of the ten segments or its URL, one .npy (10, width) each"""
-    frames: str | None = None
+    frames: Annotated[str | None, MAY_BE_URL] = None
     """folder or URL of frames, 8 a second: ID/*.jpg, *.png; ID.npy (n, h, w, 3) uint8; runs CLIP"""
-    waveforms: str | None = None
+    waveforms: Annotated[str | None, MAY_BE_URL] = None
     """folder or URL of waveforms at 48 kHz: ID.wav, or ID.npy (samples); runs CLAP"""
     visual_texts: str | None = None
     """CLIP's text features (25, width), .npy or .safetensors; default: computed by --clip-model"""

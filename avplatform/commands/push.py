@@ -12,6 +12,7 @@ from avplatform.base.console import Console
 from avplatform.commands.flags import parse_flags
 from avplatform.hub.push import Pushed, push_data, push_run
 from avplatform.hub.space import push_space
+from avplatform.models.checks import MAY_BE_URL
 from avplatform.models.errors import UsageError
 
 
@@ -30,7 +31,7 @@ class PushDataOptions:
     """make a new repository private"""
     revision: str | None = None
     """branch to push to"""
-    message: str | None = None
+    message: Annotated[str | None, MAY_BE_URL] = None
     """commit message"""
 
 

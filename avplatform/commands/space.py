@@ -10,6 +10,7 @@ import tyro
 from avplatform.base.console import Console
 from avplatform.commands.flags import one_of, parse_flags
 from avplatform.hub.space import push_space
+from avplatform.models.checks import MAY_BE_URL
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "push": ("space:run_push", "push a Space that serves the demo of a model"),
@@ -29,9 +30,9 @@ class SpaceOptions:
     """owner/name of the Space on the Hub"""
     private: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """make a new Space private"""
-    requirement: str | None = None
+    requirement: Annotated[str | None, MAY_BE_URL] = None
     """what the Space installs avplatform from; default: this version, from the package index"""
-    message: str | None = None
+    message: Annotated[str | None, MAY_BE_URL] = None
     """commit message"""
 
 

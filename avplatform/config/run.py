@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any, Literal, NamedTuple
 
 from avplatform.config.optim import OptimConfig, ScheduleConfig
-from avplatform.models.checks import at_least, check_choices, in_range
+from avplatform.models.checks import at_least, check_choices, in_range, no_urls
 from avplatform.models.decoders import DECODERS
 from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import UsageError, counted, nearest, unknown_name
@@ -224,6 +224,7 @@ class RunConfig:
         self.labels_left_open = False
         """Whether nobody set the source of label embeddings."""
         check_choices(self)
+        no_urls(self)
         counts = ("epochs", "batch_size", "accumulation", "eval_batch_size", "validate_every")
         at_least(self, counts, 1)
         at_least(self, ("seed", "num_workers", "threads", "patience"), 0)

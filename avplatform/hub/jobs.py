@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from huggingface_hub import JobHardware, JobInfo, get_token, is_offline_mode
 from huggingface_hub.utils import validate_repo_id
@@ -13,6 +13,7 @@ from huggingface_hub.utils import validate_repo_id
 from avplatform.base.hub_errors import FAILURES, explain
 from avplatform.config.run import RunConfig
 from avplatform.config.values import flat
+from avplatform.models.checks import MAY_BE_URL
 from avplatform.models.errors import DataError, UsageError, unknown_name
 from avplatform.models.paths import expanded, may_be_hub_id
 from avplatform.version import __version__
@@ -36,7 +37,7 @@ class JobOptions:
     """kind of machine, such as cpu-basic or a10g-small; `hf jobs hardware` lists them"""
     job_repo: str
     """owner/name on the Hub to which the job pushes the model"""
-    job_image: str = "python:3.12"
+    job_image: Annotated[str, MAY_BE_URL] = "python:3.12"
     """Docker image; where it lacks avplatform, the job installs this version from PyPI"""
     job_timeout: str = "24h"
     """the job is ended after this time (30m, 24h, 2d), and then nothing is pushed"""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from avplatform.models.checks import at_least, in_range
+from avplatform.models.checks import MAY_BE_URL, at_least, in_range
 from avplatform.models.errors import UsageError
 
 
@@ -15,7 +15,7 @@ class EngineOptions:
 
     engine: Literal["ray"] | None = None
     """ray: share the work among the nodes of a Ray cluster; default: this process does it"""
-    address: str | None = None
+    address: Annotated[str | None, MAY_BE_URL] = None
     """address of a running Ray cluster, such as auto or HOST:6379; default: this machine's cores"""
     workers: int = 0
     """workers on all nodes of the cluster; 0: as many as it has room for"""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from avplatform.models.errors import DataError, UsageError
 from avplatform.models.files import write_atomic
-from avplatform.models.paths import expanded
+from avplatform.models.paths import URL, expanded
 from avplatform.timeline.export import as_csv, as_eaf, as_json, as_vtt, write_exports
 from avplatform.timeline.page import render_page, video_source
 from avplatform.timeline.picture import picture
@@ -32,7 +32,7 @@ def save(
 ) -> Path:
     """Write a timeline; see `Timeline.save`."""
     out, named = expanded(path), video if video is not None else timeline.video
-    source = expanded(named) if str(named) else None
+    source = None if not str(named) or URL.fullmatch(str(named)) else expanded(named)
     if embed_video and (source is None or not source.is_file()):
         raise UsageError(
             f"there is no video '{named}' to embed; give video, or leave out embed_video"
