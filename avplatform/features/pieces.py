@@ -30,13 +30,15 @@ from avplatform.features.extractor import ClipFeatures, Extractor, Request
 from avplatform.features.media import MediaInfo, probe
 from avplatform.features.sampling import count_segments
 from avplatform.features.sources import Catalogue
-from avplatform.models.errors import AVError, DataError, counted
+from avplatform.models.errors import AVError, DataError, UsageError, counted
 from avplatform.models.files import file_sha256, save_tensors
 from avplatform.version import __version__
 
 Long = Literal["split", "first", "refuse"]
 VERSION = 2
 """Version of the files."""
+MARK = "options.json"
+"""Name of the object that says with which options the pieces beside it are being made."""
 
 
 class Pieces:
@@ -105,16 +107,18 @@ class Pieces:
     def held(self, busy: Callable[[str], AVError]) -> Iterator[None]:
         """Make the folder, which nodes look for, and keep other commands out during a block.
 
-        From an object store, nobody is kept out.
+        On an object store, which has no locks, those that make the same pieces are not kept out.
 
         Args:
             busy: makes the error to raise where another process has the folder.
 
         Raises:
+            UsageError: a command with other options has begun there, on an object store.
             DataError: the folder cannot be made.
         """
         if isinstance(self.work, Remote):
-            yield
+            with self._marked(self.work / MARK):
+                yield
             return
         lock = Lock(self.work, busy, create=False)
         try:
@@ -132,6 +136,30 @@ class Pieces:
             with contextlib.suppress(OSError):  # it holds pieces
                 self.work.rmdir()
             lock.release()
+
+    @contextlib.contextmanager
+    def _marked(self, mark: Remote) -> Iterator[None]:
+        """Keep commands with other options out during a block, as the first one removes all pieces.
+
+        The mark of a command that is killed stays; its own options go on.
+        """
+        mine, ours = json.dumps(self._fingerprint, sort_keys=True).encode(), True
+        try:
+            mark.write(mine, new=True)
+        except FileExistsError:
+            ours = False
+            if mark.read_bytes() != mine:
+                raise UsageError(
+                    "an extraction with other options (recipe, weights, precision or segments) "
+                    f"has begun in {self.work}; wait until it has ended, or give another --out; if "
+                    f"it was killed, remove {mark}"
+                ) from None
+        try:
+            yield
+        finally:
+            if ours:
+                with contextlib.suppress(DataError):  # the store does not answer
+                    mark.remove()
 
     def remove(self) -> None:
         """Remove all pieces."""

@@ -11,6 +11,7 @@ from avplatform.base.places import Remote
 from avplatform.cli import main
 from avplatform.data.store.partial import RemoteFolder
 from avplatform.data.store.writer import StoreWriter
+from avplatform.features.pieces import Pieces
 from avplatform.models.errors import DataError, UsageError
 from tests.posix import needs_posix
 from tests.scale.conftest import bytes_of, objects_of, start
@@ -69,6 +70,53 @@ def test_a_stopped_extraction_goes_on_from_its_pieces(
     assert main(args) == 1
     assert "had been extracted by an earlier attempt" in capsys.readouterr().out
     assert_same(out, videos, alone, place)
+
+
+def test_a_second_command_with_other_options_is_refused_while_the_first_one_runs(
+    videos, out, alone, place, capsys, monkeypatch
+):
+    args = ["extract", str(videos), "--out", str(out), *place[1]]
+    other = ["extract", str(videos), "--out", str(out), *place[1], "--segments", "2"]
+    pieces, make, codes = out.with_name(f".{out.name}.extract"), Pieces.make, []
+
+    def make_beside_another(self, file):
+        if not codes:
+            codes.append(main(other))
+        make(self, file)
+
+    monkeypatch.setattr(Pieces, "make", make_beside_another)
+    assert main(args) == 1 and codes == [2]
+    assert f"with other options (recipe, weights, precision or segments) has begun in {pieces}" in (
+        capsys.readouterr().err
+    )
+    assert_same(out, videos, alone, place)
+    assert pieces.files() == []
+
+
+def test_after_a_command_that_was_stopped_another_may_have_other_options(
+    videos, out, alone, place, capsys, monkeypatch
+):
+    args = ["extract", str(videos), "--out", str(out), *place[1]]
+    pieces, make = out.with_name(f".{out.name}.extract"), Pieces.make
+
+    def stop(self, file):
+        make(self, file)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Pieces, "make", stop)
+    assert main([*args, "--segments", "2"]) == 130
+    monkeypatch.setattr(Pieces, "make", make)
+    [left] = pieces.files()
+    mark = pieces / "options.json"
+    mark.write(b"of one that was killed")
+    assert main(args) == 2
+    assert f"if it was killed, remove {mark}" in capsys.readouterr().err
+    assert pieces.files() == [left, mark] and out.files() == []
+    mark.remove()
+    assert main(args) == 1
+    assert "by an earlier attempt" not in capsys.readouterr().out
+    assert_same(out, videos, alone, place)
+    assert pieces.files() == []
 
 
 def test_a_place_that_holds_something_else_is_refused(videos, out, place, capsys):
