@@ -105,6 +105,7 @@ def run(args: list[str], prog: str) -> int:
             for video, name in videos
         ]
         known = notes.known()
+        forget_others(notes, known, jobs)
         there = written_folders(out) if known else set()  # others were removed since
         for job in jobs:
             if job.key in known and job.folder in there and (text := notes.read(job.key)):
@@ -130,6 +131,15 @@ def run(args: list[str], prog: str) -> int:
         console.note(f"not done: {named(readable(name), reason)}")
     console.note(f"{counted(len(done), 'video')} done, {len(failed)} not; the results are in {out}")
     return 1 if failed else 0
+
+
+def forget_others(notes: Notes, known: set[str], jobs: Sequence[Job]) -> None:
+    """Remove what is noted of these jobs' folders with other options, as their files will go."""
+    folders = {job.folder for job in jobs}
+    for key in known.difference(job.key for job in jobs):
+        text = notes.read(key)
+        if text is not None and json.loads(text)["entry"]["folder"] in folders:
+            notes.forget(key)
 
 
 def predict_here(

@@ -49,6 +49,14 @@ class Notes:
         except (OSError, DataError):
             return None
 
+    def forget(self, key: str) -> None:
+        """Remove the note of an item, if there is one."""
+        note = self.folder / key
+        if isinstance(note, Remote):
+            note.remove()
+        else:
+            note.unlink(missing_ok=True)
+
     def write(self, key: str, text: str) -> None:
         """Note an item.
 

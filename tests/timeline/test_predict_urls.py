@@ -145,9 +145,10 @@ def test_what_is_removed_or_made_with_other_options_is_done_again(
     args = [place / "videos" / "a.webm", "--out", out]
     assert [predict(place, *args) for _ in range(2)] == [0, 0] and len(parsed) == 1
     assert predict(place, *args, "--window", "2", "--hop", "1") == 0 and len(parsed) == 2
+    assert predict(place, *args) == 0 and len(parsed) == 3  # its files were written over
     events = out / "a" / "events.json"
     events.unlink() if where == "here" else events.remove()
-    assert predict(place, *args) == 0 and len(parsed) == 3
+    assert predict(place, *args) == 0 and len(parsed) == 4
 
 
 def test_a_summary_that_cannot_be_written_leaves_the_notes(place, store, parsed, monkeypatch):
