@@ -28,6 +28,8 @@ from avplatform.version import __version__
 
 RETRIES = 20
 """How often Ray repeats a call; it does so several times a second while it learns of a loss."""
+RESTARTS = 10
+"""How often Ray starts a worker anew that was lost; without an end where each one is ended."""
 PASSES = 5
 """How often the items that are left are handed to new workers after Ray has given up."""
 BLOCK = 32
@@ -52,6 +54,9 @@ def import_ray(*, alone: bool = False) -> Any:
         raise UsageError("--engine ray needs Linux or macOS; leave it out")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters comes as an exception
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # such as of Ray's own statistics
+    # Else what Ray ends for the memory of its node is begun again for ever.
+    os.environ.setdefault("RAY_task_oom_retries", "5")
     if alone and "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     try:
@@ -127,6 +132,7 @@ def share(
         for first in range(0, len(items), WAVE):
             wave = items[first : first + WAVE]
             for left in reversed(range(PASSES)):
+                before = len(found)
                 try:
                     for key, answer in _rows(ray, make, wave, options, cpu):
                         if answer.status == "stop":
@@ -139,10 +145,12 @@ def share(
                 except AVError:
                     raise
                 except Exception as error:  # those of Ray Data have no common class
-                    if not left:
+                    full = "memory" in str(error).lower()
+                    if not left or (full and len(found) == before):
+                        remedy = ", with fewer --workers or with --worker-memory" if full else ""
                         raise DataError(
                             f"the cluster gave up ({one_line(error, 300)}); what is "
-                            "done stays: run the same command again"
+                            f"done stays: run the same command again{remedy}"
                         ) from None
                 wave = [item for item in wave if item["key"] not in found]
     lost = [item["name"] for item in items if item["key"] not in found]
@@ -192,7 +200,7 @@ def _rows(
             num_cpus=options.worker_cpus,
             num_gpus=gpus or None,
             memory=int(options.worker_memory * 2**30) or None,
-            max_restarts=-1,
+            max_restarts=RESTARTS,
             max_task_retries=RETRIES,
         )
     for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):

@@ -17,6 +17,7 @@ import pytest
 
 from avplatform.cli import main
 from avplatform.models.errors import DataError, UsageError
+from avplatform.scale import engine
 from avplatform.scale.engine import share
 from avplatform.scale.options import EngineOptions
 from tests.posix import needs_posix
@@ -61,6 +62,16 @@ def test_an_error_that_every_item_has_ends_the_work(cluster):
     options = EngineOptions(engine="ray", address=cluster.address)
     with pytest.raises(DataError, match="cannot write there"):
         share(works.begin, [{"key": "1", "name": "1", "kind": "usage"}], options)
+
+
+@pytest.mark.slow
+def test_an_item_that_ends_its_worker_each_time_ends_the_work_with_a_sentence(cluster, monkeypatch):
+    for name in ("RESTARTS", "RETRIES", "PASSES"):
+        monkeypatch.setattr(engine, name, 1)
+    options = EngineOptions(engine="ray", address=cluster.address)
+    items = [{"key": "1", "name": "1", "kind": "end the worker"}]
+    with pytest.raises(DataError, match=r"the cluster gave up .* what is done stays"):
+        share(works_begin, items, options)
 
 
 def test_a_cluster_without_room_for_a_worker_is_refused(cluster):
