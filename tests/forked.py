@@ -1,7 +1,8 @@
 """Fresh Python processes that start soon: forked from one that has imported torch and its like.
 
 Nothing of ours is imported there, nor what reads the environment while it is imported, as the
-client of the Hub does: each process does so in its own environment.
+client of the Hub does: each process does so in its own environment. Only what Python and torch read
+when they start, such as OMP_NUM_THREADS, is that of the tests.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ def run_forked(
         files = [str(Path(folder, name)) for name in ("stdout", "stderr")]
         asked = {"code": code, "args": args, "env": env, "cwd": str(cwd), "files": files}
         server.stdin.write(json.dumps(asked).encode() + b"\n")
-        child = int(server.stdout.readline())
+        child = int(_line(server))
         late = not select.select([server.stdout], [], [], timeout)[0]
         if late:
-            os.kill(child, signal.SIGKILL)
-        status = int(server.stdout.readline())
+            os.killpg(child, signal.SIGKILL)
+        status = int(_line(server))
         texts = [Path(file).read_text(encoding="utf-8") for file in files]
     if late:
         raise subprocess.TimeoutExpired(code, timeout, *texts)
@@ -54,6 +55,20 @@ def _server() -> subprocess.Popen[bytes]:
     """Start the process to fork from, which ends when this one does."""
     pipe = subprocess.PIPE  # without a buffer, where `select` would not see a line
     return subprocess.Popen([sys.executable, __file__], bufsize=0, stdin=pipe, stdout=pipe)
+
+
+def _line(server: subprocess.Popen[bytes]) -> bytes:
+    """Return the next line of the process to fork from.
+
+    Raises:
+        RuntimeError: it has ended; the next call starts another one.
+    """
+    assert server.stdout
+    line = server.stdout.readline()
+    if not line:
+        _server.cache_clear()
+        raise RuntimeError(f"the process to fork from has ended with {server.wait()}")
+    return line
 
 
 def _serve() -> str:
@@ -70,6 +85,7 @@ def _serve() -> str:
 
 
 def _begin(code: str, args: list[str], env: dict[str, str], cwd: str, files: list[str]) -> str:
+    os.setsid()  # so that it can be killed with what it starts
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
@@ -88,4 +104,4 @@ if __name__ == "__main__":
     import torch  # noqa: F401
 
     assert not LATER & sys.modules.keys()
-    exec(compile(_serve(), "<string>", "exec"), {"__name__": "__main__"})
+    exec(compile(_serve(), "<string>", "exec"), sys.modules["__main__"].__dict__)

@@ -22,7 +22,7 @@ if os.name != "posix":
     pytest.skip("needs POSIX: forks processes and sends signals", allow_module_level=True)
 
 CONTEXT = multiprocessing.get_context("forkserver")
-# The last two are imported late in each run, and take longer than the steps of a short one.
+# Each run imports the last two late, which takes longer than the steps of a short run.
 CONTEXT.set_forkserver_preload(
     ["avplatform.commands.train", "avplatform.training.report", "torch._dynamo"]
 )

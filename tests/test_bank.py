@@ -252,8 +252,11 @@ def test_the_numbers_of_the_rule_are_picked_without_dropout(world, beside):
     _, without = beside
     assert not world.model.training and not without.training
     world.model.train()
-    _, parser = world.parser(world.bank, world.held, "all")
-    assert not world.model.training and not parser.training
+    try:
+        _, parser = world.parser(world.bank, world.held, "all")
+        assert not world.model.training and not parser.training
+    finally:
+        world.model.eval()
     assert parser.choice == without.choice
     for stream, values in parser.tables.items():
         assert all(map(torch.equal, values, without.tables[stream]))

@@ -175,7 +175,8 @@ class Remote:
         """Write the object whole, from bytes or a file.
 
         Raises:
-            FileExistsError: it should be `new` and is there; object stores check this in one step.
+            FileExistsError: it should be `new` and is there. S3 checks this in one step; a store
+                that cannot do so may miss an object that is written in the same moment.
         """
         mode = {"mode": "create"} if new else {}
         with remote_errors(self):

@@ -137,8 +137,11 @@ def forget_others(notes: Notes, known: set[str], jobs: Sequence[Job]) -> None:
     """Remove what is noted of these jobs' folders with other options, as their files will go."""
     folders = {job.folder for job in jobs}
     for key in known.difference(job.key for job in jobs):
-        text = notes.read(key)
-        if text is not None and json.loads(text)["entry"]["folder"] in folders:
+        try:
+            folder = json.loads(notes.read(key) or "")["entry"]["folder"]
+        except (KeyError, TypeError, ValueError):  # what cannot be read is of no use
+            folder = None
+        if folder is None or folder in folders:
             notes.forget(key)
 
 

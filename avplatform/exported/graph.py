@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import io
 import logging
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -19,12 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._sympy.value_ranges import ValueRanges
 
 from avplatform.models.av_model import AVModel
 from avplatform.models.contracts import DECIDING_AUX, Parse
 from avplatform.models.errors import DataError, UsageError, one_line
 
+_SILENT = threading.Lock()
 TRACED = {"batch": 3, "segments": 7, "labels": 5}
 """The sizes of the inputs that are traced; all differ, so that none is taken for another."""
 
@@ -118,14 +119,18 @@ def trace(model: AVModel) -> Traced:
 
 @contextmanager
 def silent() -> Iterator[None]:
-    """Keep back what torch warns, logs and prints, such as the graph of what it cannot trace."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(action="ignore"), redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.disable(before)
+    """Keep back what torch warns, logs and prints, such as the graph of what it cannot trace.
+
+    That holds for the whole process, so threads wait for each other here.
+    """
+    with _SILENT:
+        before = logging.root.manager.disable
+        logging.disable(logging.CRITICAL)
+        try:
+            with warnings.catch_warnings(action="ignore"), redirect_stderr(io.StringIO()):
+                yield
+        finally:
+            logging.disable(before)
 
 
 def axes_of(model: AVModel, *, free: tuple[str, ...]) -> dict[str, list[str | int]]:
@@ -224,15 +229,20 @@ def lstm_operator() -> Any:
 
 
 def for_any_torch(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """Put torch's LSTM back where `lstm_operator` stands, and free sizes that only strides need.
+    """Change a program so that any torch reads its file, and the file any sizes.
 
-    While torch traces, it notes by which comparisons of sizes it chose strides: that DHHN's
-    convolution over time leaves more than 1 step, say. A file would refuse shorter clips for them,
-    although its results do not depend on that.
+    Torch's LSTM is put where `lstm_operator` stands. While torch traces, it notes comparisons of
+    sizes by which it chose strides: that DHHN's convolution over time leaves more than 1 step, say.
+    A file would refuse shorter clips for them, so they are dropped; the check of the file compares
+    its results where they do not hold, at clips of one segment.
     """
-    program._guards_code = [
-        code for code in program._guards_code if " != " not in code and not code.startswith("1 < ")
-    ]
+    from torch.utils._sympy.value_ranges import ValueRanges  # with sympy, which takes long
+
+    # Torch has no public name for these notes; one without them writes files that refuse more.
+    noted = getattr(program, "_guards_code", None) or []
+    kept = [code for code in noted if " != " not in code and not code.startswith("1 < ")]
+    if kept != noted:
+        program._guards_code = kept
     ranges = program.range_constraints
     for size, found in ranges.items():
         ranges[size] = ValueRanges(min(found.lower, 1), found.upper)

@@ -183,6 +183,7 @@ def _sizes(model: AVModel, traced: Traced) -> list[dict[str, Any]]:
         {"batch": 1, "segments": own},
         {"batch": 4, "segments": own + 7, "labels": 9},
         {"batch": 2, "segments": 3, "labels": 1},
+        {"batch": 1, "segments": 1, "labels": 1},
     ]
     if "segments" not in traced.inputs["audio"]:
         found = [sizes | {"segments": own} for sizes in found]

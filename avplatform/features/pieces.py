@@ -30,7 +30,7 @@ from avplatform.features.extractor import ClipFeatures, Extractor, Request
 from avplatform.features.media import MediaInfo, probe
 from avplatform.features.sampling import count_segments
 from avplatform.features.sources import Catalogue
-from avplatform.models.errors import AVError, DataError, UsageError, counted
+from avplatform.models.errors import AVError, DataError, counted
 from avplatform.models.files import file_sha256, save_tensors
 from avplatform.version import __version__
 
@@ -113,8 +113,8 @@ class Pieces:
             busy: makes the error to raise where another process has the folder.
 
         Raises:
-            UsageError: a command with other options has begun there, on an object store.
-            DataError: the folder cannot be made.
+            DataError: the folder cannot be made, or on an object store, a command with other
+                options has begun there.
         """
         if isinstance(self.work, Remote):
             with self._marked(self.work / MARK):
@@ -139,27 +139,44 @@ class Pieces:
 
     @contextlib.contextmanager
     def _marked(self, mark: Remote) -> Iterator[None]:
-        """Keep commands with other options out during a block, as the first one removes all pieces.
+        """Keep commands with other options out, since the one that ends first removes all pieces.
 
         The mark of a command that is killed stays; its own options go on.
         """
-        mine, ours = json.dumps(self._fingerprint, sort_keys=True).encode(), True
-        try:
-            mark.write(mine, new=True)
-        except FileExistsError:
-            ours = False
-            if mark.read_bytes() != mine:
-                raise UsageError(
-                    "an extraction with other options (recipe, weights, precision or segments) "
-                    f"has begun in {self.work}; wait until it has ended, or give another --out; if "
-                    f"it was killed, remove {mark}"
-                ) from None
+        mine = json.dumps(self._fingerprint, sort_keys=True).encode()
+        made = self._claim(mark, mine)
         try:
             yield
         finally:
-            if ours:
-                with contextlib.suppress(DataError):  # the store does not answer
-                    mark.remove()
+            if made:
+                with contextlib.suppress(DataError):  # it is gone, or the store does not answer
+                    if mark.read_bytes() == mine:
+                        mark.remove()
+
+    def _claim(self, mark: Remote, mine: bytes) -> bool:
+        """Write the mark if there is none; return whether it was written.
+
+        Raises:
+            DataError: it is that of other options.
+        """
+        for _ in range(2):
+            with contextlib.suppress(FileExistsError):
+                mark.write(mine, new=True)
+                return True
+            try:
+                found = mark.read_bytes()
+            except PlaceError:
+                raise
+            except DataError:  # the other command has just ended
+                continue
+            if found == mine:
+                return False
+            raise DataError(
+                "an extraction with other options (recipe, weights, precision, segments or long "
+                f"files), or of another version of avplatform, has begun in {self.work}; wait "
+                f"until it has ended, or give another --out; if it was killed, remove {mark}"
+            )
+        return False
 
     def remove(self) -> None:
         """Remove all pieces."""

@@ -29,9 +29,11 @@ from avplatform.version import __version__
 RETRIES = 20
 """How often Ray repeats a call; it does so several times a second while it learns of a loss."""
 RESTARTS = 10
-"""How often Ray starts a worker anew that was lost; without an end where each one is ended."""
+"""How often Ray starts a worker anew that was lost, which could otherwise go on for ever."""
 PASSES = 5
-"""How often the items that are left are handed to new workers after Ray has given up."""
+"""How often in turn new workers may get the items that are left, without one of them done."""
+LOW_MEMORY = "running low on memory"
+"""What Ray says when its monitor has ended workers for the memory of their node."""
 BLOCK = 32
 """Most items of a call."""
 WAVE = 100_000
@@ -54,8 +56,8 @@ def import_ray(*, alone: bool = False) -> Any:
         raise UsageError("--engine ray needs Linux or macOS; leave it out")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters comes as an exception
-    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # such as of Ray's own statistics
-    # Else what Ray ends for the memory of its node is begun again for ever.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # as those of its own statistics
+    # Without this, what Ray ends for the memory of its node is begun again for ever.
     os.environ.setdefault("RAY_task_oom_retries", "5")
     if alone and "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -131,7 +133,8 @@ def share(
     with connected(options) as ray:
         for first in range(0, len(items), WAVE):
             wave = items[first : first + WAVE]
-            for left in reversed(range(PASSES)):
+            passes = 0
+            while wave:
                 before = len(found)
                 try:
                     for key, answer in _rows(ray, make, wave, options, cpu):
@@ -145,8 +148,9 @@ def share(
                 except AVError:
                     raise
                 except Exception as error:  # those of Ray Data have no common class
-                    full = "memory" in str(error).lower()
-                    if not left or (full and len(found) == before):
+                    passes = passes + 1 if len(found) == before else 0
+                    full = LOW_MEMORY in str(error)
+                    if passes == PASSES or (full and passes):
                         remedy = ", with fewer --workers or with --worker-memory" if full else ""
                         raise DataError(
                             f"the cluster gave up ({one_line(error, 300)}); what is "

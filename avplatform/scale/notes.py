@@ -38,7 +38,8 @@ class Notes:
     def known(self) -> set[str]:
         """Return the keys of all items that are noted."""
         files = self.folder.iterdir() if self.folder.is_dir() else []
-        return {file.name for file in files}
+        # A file that was being written when its process was killed begins with a dot.
+        return {file.name for file in files if not file.name.startswith(".")}
 
     def read(self, key: str) -> str | None:
         """Return what was noted of an item, or None."""
@@ -50,12 +51,17 @@ class Notes:
             return None
 
     def forget(self, key: str) -> None:
-        """Remove the note of an item, if there is one."""
+        """Remove the note of an item, if there is one.
+
+        Raises:
+            StoppedError: that is impossible.
+        """
         note = self.folder / key
-        if isinstance(note, Remote):
-            note.remove()
-        else:
-            note.unlink(missing_ok=True)
+        with stopping():
+            try:
+                note.remove() if isinstance(note, Remote) else note.unlink(missing_ok=True)
+            except OSError as error:
+                raise self._stopped(error) from None
 
     def write(self, key: str, text: str) -> None:
         """Note an item.
@@ -71,10 +77,14 @@ class Notes:
                     return
                 write_file(self.folder / key, text.encode())
             except OSError as error:
-                raise StoppedError(
-                    f"cannot write {self.folder}: {error.strerror or error}; run the same command "
-                    "again to go on"
-                ) from None
+                raise self._stopped(error) from None
+
+    def _stopped(self, error: OSError) -> StoppedError:
+        """Return what stops the work where the folder cannot be written."""
+        return StoppedError(
+            f"cannot write {self.folder}: {error.strerror or error}; run the same command again to "
+            "go on"
+        )
 
     def taking(self, work: Work) -> Callable[[dict[str, Any]], str]:
         """Return the work that also notes what it has returned."""

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 EMBED_LIMIT = 64 * 2**20
 """Bytes of the largest video that is embedded; larger ones make browsers slow."""
 NO_VIDEO = (
-    "This page was made of features, without the video; tracks, keys and clock work without it."
+    "This page was made from features, without the video; tracks, keys and clock work without it."
 )
-"""What a page says that finds the events itself."""
+"""What a page that finds the events itself says of the missing video."""
 GREY = "#767676"  # instead of the palette's black, which is invisible on a dark page
 
 

@@ -40,7 +40,7 @@ GOALS = {
 }
 """By model, the ratio that must be reached, and the one that is aimed at."""
 REPEATS = 20
-"""How often each side runs in a round: most of the runs find the weights where caches have them."""
+"""How often each side runs in a round, so that most runs find the weights in the caches."""
 
 
 def left_out() -> str:

@@ -83,8 +83,8 @@ def clips(folder: Path) -> Iterable[Comparison]:
                     tolerance=1e-3 if dtype == "float16" else 1e-5,
                     floor=goals[0] if dtype == "float16" else None,
                     aim=goals[1] if dtype == "float16" else None,
-                    # Several epochs: the first one after the stock buffer, which holds all clips,
-                    # gets its memory from the system again.
+                    # Several epochs: after the stock buffer, which holds all clips, the first one
+                    # has to get its memory from the system again.
                     repeats=5 if kind != "streamed" else 3,
                 )
             )

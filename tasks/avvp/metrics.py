@@ -360,7 +360,7 @@ def _count_table(segments: int) -> np.ndarray:
     table = np.zeros((len(codes), len(codes)), dtype=np.int32)
     rows = max(1, 2**13 // len(codes))
     for start in range(0, len(codes), rows):
-        # The pairs lie side by side, as classes of one clip: four times as fast as clips of one.
+        # The pairs are the classes of one clip, which is faster than clips of one class.
         p = np.repeat(maps[:, start : start + rows], len(codes), axis=1)[None]
         t = np.tile(maps, min(rows, len(codes) - start))[None]
         counts = np.concatenate([_segment_counts(p, t), event_counts(p, t)])[:, 0]

@@ -53,6 +53,9 @@ def test_threads_that_draw_multiply_on_one_thread_each(llp_simulator):
 
     with threadpool_limits(2, user_api="blas"):
         before = blas_threads()
+        if not before:
+            pytest.skip("numpy's library for products does not tell its threads here")
+        assert set(before) == {2}
         draw(Writer(), Simulator(), clips)
         assert blas_threads() == before
     assert seen and all(threads == [1] * len(before) for threads in seen)

@@ -95,7 +95,7 @@ class FakeHub:
         handler = type("Handler", (_Handler,), {"hub": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
-        serve = self.server.serve_forever  # it looks for its end every so many seconds
+        serve = self.server.serve_forever  # called with the seconds between two looks at its end
         threading.Thread(target=serve, args=(0.01,), daemon=True).start()
 
     def add_large(self, content: bytes) -> None:

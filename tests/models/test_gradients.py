@@ -219,7 +219,7 @@ def test_each_entry_of_the_gradient_is_right(name):
     check_gradient(tiny(*cell, **options))
 
 
-SLOW = "MM-Pyr + LEAP of the paper"  # of parts that others of the list have
+SLOW = "MM-Pyr + LEAP of the paper"  # whose parts other entries cover
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,10 @@ class Case:
 def _filled(
     shapes: tuple[tuple[str, tuple[int, ...]], ...], seed: int, dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    """Fill tensors, which takes seconds for a large model; a training asks for them three times."""
+    """Fill tensors, which takes seconds for a large model.
+
+    A training case asks for the same ones three times, so the last ones are kept.
+    """
     return {name: torch.from_numpy(fill(name, shape, seed)).to(dtype) for name, shape in shapes}
 
 

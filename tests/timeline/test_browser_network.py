@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
+import torchvision
 
 pytest.importorskip("onnxruntime", reason="needs the extra export")
 
@@ -71,7 +73,7 @@ def test_the_page_says_that_it_was_made_without_a_video(exported, tmp_path):
     for name in RUNTIME.values():
         (tmp_path / name).write_bytes(b"stands for onnxruntime-web")
     page = browser_page(exported[1], noise(), runtime=tmp_path, video="street")
-    assert "made of features, without the video" in page and "no address of" not in page
+    assert "made from features, without the video" in page and "no address of" not in page
 
 
 def test_features_and_tasks_that_do_not_fit_are_refused(exported, tmp_path):
@@ -87,12 +89,10 @@ def test_features_and_tasks_that_do_not_fit_are_refused(exported, tmp_path):
 
 
 def test_the_page_states_the_sizes_of_the_extractors():
-    timm = pytest.importorskip("timm")
-    video = pytest.importorskip("torchvision").models.video
     with torch.device("meta"):
         networks = {
             "ResNet-152": timm.create_model("resnet152", num_classes=0),
-            "R(2+1)D-18": video.r2plus1d_18(),
+            "R(2+1)D-18": torchvision.models.video.r2plus1d_18(),
             "VGGish": VGGish(),
             "VGG-19": timm.create_model("vgg19", num_classes=0).features,
             "EfficientNet-Lite0": timm.create_model("tf_efficientnet_lite0", num_classes=0),

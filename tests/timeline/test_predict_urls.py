@@ -144,7 +144,11 @@ def test_what_is_removed_or_made_with_other_options_is_done_again(
     monkeypatch.setattr(Notes, "remove", lambda self: None)  # as if the command was stopped
     args = [place / "videos" / "a.webm", "--out", out]
     assert [predict(place, *args) for _ in range(2)] == [0, 0] and len(parsed) == 1
+    if where == "here":  # as if writing it was stopped
+        (out / ".done" / "note").write_text("{")
+        (out / ".done" / ".note.partial").write_text("{")
     assert predict(place, *args, "--window", "2", "--hop", "1") == 0 and len(parsed) == 2
+    assert where == "there" or not (out / ".done" / "note").exists()
     assert predict(place, *args) == 0 and len(parsed) == 3  # its files were written over
     events = out / "a" / "events.json"
     events.unlink() if where == "here" else events.remove()

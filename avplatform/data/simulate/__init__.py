@@ -137,7 +137,7 @@ def draw(
     """Draw the clips of all splits, one block at a time, and pass them to a writer.
 
     Threads draw the next blocks while one is written: each clip has its own generator, so they
-    change nothing.
+    change nothing. Meanwhile numpy multiplies on one thread in the whole process.
     """
     chosen = choose(clips, subset)
     blocks = [
@@ -149,7 +149,7 @@ def draw(
     threads = min(available_cores(), MOST_THREADS)
     total, done = sum(map(len, chosen.values())), 0
     drawn = read_ahead(jobs, threads, ahead=threads + 1)
-    # A product of small matrices on several threads would make these threads wait for each other.
+    # With several threads per product of numpy, the threads that draw would wait for each other.
     with threadpool_limits(1, user_api="blas"):
         for (split, block), columns in zip(blocks, drawn, strict=True):
             writer.add(split, columns)
