@@ -95,7 +95,10 @@ def shrunk(
     """Return a run's configuration with small widths, over which the options go."""
     small = {**SMALL[config.decoder], **(decoder_options or {})}
     form = {"form": getattr(config.decoder_config, "form", None), **small}["form"]
-    small.pop({"pooled": "hidden", "paper": "heads"}.get(form, ""), None)  # the form has none
+    if form == "pooled":
+        small.pop("hidden", None)  # nothing would read it
+    if form == "paper":
+        small["heads"] = 1
     return dataclasses.replace(
         config,
         encoder_config=dataclasses.replace(
