@@ -50,7 +50,7 @@ def networks() -> dict[str, RunConfig]:
 
 
 NETWORKS = networks()
-SIZES = {"batch": 6, "segments": 23, "labels": 3}
+SIZES = {"batch": 6, "segments": 23, "labels": 30}  # of few texts, no cosine may be positive
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_a_network_computes_the_same_at_sizes_that_were_never_traced(name, tmp_p
     for to, ending in write.ENDINGS.items():
         file = tmp_path / f"model{ending}"
         done = avplatform.export(model, file, to=to)
-        assert len(done.differences) == (4 if free else 2) and done.largest < 1e-4
+        assert len(done.differences) == (4 if free else 3) and done.largest < 1e-4
         assert ("segments" in done.about["inputs"]["audio"]) == free
         with torch.no_grad():
             got = (
