@@ -14,8 +14,11 @@ from avplatform.config.run import default_config
 from avplatform.data import StoreWriter, open_data
 from avplatform.data.reading.restricted import RestrictedData, classes_present
 from avplatform.labels.held_out import data_for, find_classes
+from avplatform.labels.open import nearest_trained
 from avplatform.models.errors import UsageError
+from avplatform.runs.results import class_figures
 from tests.data.stores import columns_of, spec_of
+from tests.models.cells import cell
 
 HELD = {"avvp": ["Cheering", "Violin_fiddle"], "avel": ["Flute", "Goat"]}
 
@@ -172,7 +175,42 @@ def test_a_run_without_classes_is_scored_on_them(small_stores, tmp_path, capsys,
         present = classes_present(open_data(data, task=task).split("test"))
         columns = [open_data(data, task=task).spec.classes.index(name) for name in held]
         assert content["details"]["test"]["clips"] == present[:, columns].any(axis=1).sum()
-    assert "zero-shot: the model was trained on none of them" in capsys.readouterr().out
+        found = content["by_class"]["test"]
+        assert list(found) == held
+        for name, entry in found.items():
+            assert entry["nearest_trained"] in config["classes"], name
+            assert -1 <= entry["cosine"] <= 1 and sum(entry["segments"].values()) > 0
+        scores, counts = class_figures(content["details"]["test"])
+        for series, values in scores.items():
+            assert {n: e["figures"][series] for n, e in found.items()} == {
+                name: values[name] for name in held
+            }
+            assert {n: e["segments"][series] for n, e in found.items()} == {
+                name: counts[series][name] for name in held
+            }
+    said = capsys.readouterr().out
+    assert "zero-shot: the model was trained on none of them" in said
+    assert "nearest trained class" in said and "the classes that were named" in said
+
+
+def test_the_nearest_trained_class_is_the_one_with_the_most_similar_text():
+    made = cell("avvp", "han", "leap")
+    names, model = list(made.model.config.classes), made.model
+    found = nearest_trained(model, names, model.label_embeddings)
+    own = model.label_embeddings - model.label_embeddings.mean(dim=0)
+    cosines = torch.nn.functional.cosine_similarity(own[:, None], own[None], dim=-1)
+    cosines.fill_diagonal_(-2)
+    for row, name in enumerate(names):
+        best = int(cosines[row].argmax())
+        assert found[name][0] == names[best], name
+        assert found[name][1] == pytest.approx(float(cosines[row, best]), abs=1e-5)
+    assert found["Cello"][0] == "Violin_fiddle"
+    # A class without a training clip is no neighbour, and a label that is no class has neighbours.
+    model.config.training_clips = {name: int(name != "Violin_fiddle") for name in names}
+    assert nearest_trained(model, ["viola"], own[[names.index("Cello")]])["viola"][0] in names
+    assert "Violin_fiddle" not in {
+        near for near, _ in nearest_trained(model, names, model.label_embeddings).values()
+    }
 
 
 def small_store(folder, *, categories):

@@ -17,6 +17,7 @@ from avplatform.data.reading.arrays import SplitArrays
 from avplatform.data.reading.source import locate_store
 from avplatform.data.store.schema import Manifest, check_labels
 from avplatform.evaluation.bootstrap import videos_of
+from avplatform.evaluation.by_class import by_class, show_by_class
 from avplatform.evaluation.evaluate import evaluate
 from avplatform.evaluation.extras import check_extras, extras, show_extras, write_extras
 from avplatform.evaluation.options import EvalOptions
@@ -26,6 +27,7 @@ from avplatform.features.weights import parse_weights
 from avplatform.hub.folder import dataset_of_card, model_folder
 from avplatform.labels.assumed import ASSUMED, CALIBRATED
 from avplatform.labels.held_out import data_for, events_of_task, without, zero_shot
+from avplatform.labels.open import never_trained_on
 from avplatform.labels.unseen import calibrated
 from avplatform.models.av_model import AVModel, count_parameters
 from avplatform.models.checks import at_least, check_choices
@@ -33,7 +35,7 @@ from avplatform.models.errors import DataError, UsageError
 from avplatform.models.paths import expanded, may_be_hub_id, nearest_path
 from avplatform.runs.folder import results_beside, trained_on
 from avplatform.runs.predictions import Predictions, save_predictions
-from avplatform.runs.results import presence_of, results, show
+from avplatform.runs.results import has_classes, presence_of, results, show
 from avplatform.tasks.metrics import Metrics
 from avplatform.tasks.registry import task_of_model, with_threshold
 from avplatform.training_free.model import TRAINING_FREE, TrainingFree, open_for_data
@@ -106,10 +108,13 @@ def score_model(
             asked=options.unseen is not None,
         )
         console.note(about_held_out(about))
+        labels, chosen = parser.labels, about["held_out"]
     else:
         task = task_on(task, data.spec)
+        names, _ = events_of_task(task, model.config.decoder._type, model.config.encoder._type)
+        labels = model.label_embeddings
+        chosen = [] if labels is None else never_trained_on(model.config, names)
         if options.unseen is not None:
-            names, _ = events_of_task(task, model.config.decoder._type, model.config.encoder._type)
             bank = calibrated(model, task, None, names, assumed=options.unseen, asked=True)
             if bank is not None:
                 parser, about["bank"] = bank, bank.about
@@ -174,12 +179,19 @@ def score_model(
             "environment": describe(),
         },
     )
+    if has_classes(content["details"][split.name]):
+        content["by_class"] = {
+            split.name: by_class(model, task, labels, chosen, content["details"][split.name])
+        }
     for name in SPLITS:
         content.setdefault(name, None)
     if accelerator.is_main_process:
         show(console, content, [split.name])
         if "generalised" in about:
             console.note(about_generalised(about))
+        if found := content.get("by_class", {}).get(split.name):
+            words = "the classes that were named" if options.held_out else "classes never trained on"
+            show_by_class(console, found, title=f"{split.name} segments, {words}, percent")
         show_extras(console, content, split.name, presence=options.presence)
         for file in write_extras(content, split.name, pages):
             console.note(f"wrote {file}")

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -29,6 +28,7 @@ from avplatform.data.reading.arrays import SplitArrays
 from avplatform.data.reading.sampling import eval_batches
 from avplatform.data.store.schema import BACKGROUND
 from avplatform.labels.assumed import CLIPS
+from avplatform.labels.open import check_open, directions
 from avplatform.models.av_model import BANK_FILE, AVModel, any_tensor
 from avplatform.models.contracts import Encoding, Parse, at_least_single
 from avplatform.models.errors import DataError, UsageError
@@ -219,8 +219,6 @@ def check_bank(model: AVModel, task: Task) -> Any:
     Raises:
         UsageError: the model cannot look for other labels, or the task has no such rule.
     """
-    from avplatform.labels.open import check_open
-
     check_open(model)
     if (rule := task.unseen_rule()) is None:
         raise UsageError(
@@ -247,8 +245,7 @@ def mixture(known: Tensor, asked: Tensor) -> Tensor:
 
     Shape: known [C, E], asked [U, E] -> [C, U].
     """
-    middle = known.mean(dim=0)
-    own, other = (F.normalize(values - middle, dim=-1).double() for values in (known, asked))
+    own, other = (values.double() for values in directions(known, asked))
     kernel = own @ own.T + TEXT_RIDGE * torch.eye(len(own), dtype=own.dtype, device=own.device)
     return torch.linalg.solve(kernel, own @ other.T).float()
 

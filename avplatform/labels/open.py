@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
+from avplatform.data.store.schema import BACKGROUND
 from avplatform.labels.cache import label_embeddings
 from avplatform.models.av_model import AVModel
 from avplatform.models.config import AVModelConfig
@@ -81,6 +84,42 @@ def never_trained_on(config: AVModelConfig, labels: Sequence[str]) -> list[str]:
         if config.training_clips.get(name, 1):
             trained |= {" ".join(words_of(known)) for known in (name, name.split(",")[0], text)}
     return [label for label in labels if " ".join(words_of(label)) not in trained]
+
+
+def directions(known: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    """Return label embeddings without the mean of the known ones, in unit length, known ones first.
+
+    Shape: known [C, E], others [U, E] -> the same.
+    """
+    middle = known.mean(dim=0)
+    return tuple(F.normalize(values - middle, dim=-1) for values in (known, *others))
+
+
+def nearest_trained(
+    model: AVModel, names: Sequence[str], labels: Tensor
+) -> dict[str, tuple[str, float]]:
+    """Return, for each label, the other class with the nearest text that the model was trained on.
+
+    Args:
+        model: a model that reads label texts.
+        names: the labels.
+        labels: their embeddings [U, E].
+
+    Returns:
+        name -> (class, cosine of both embeddings without the mean over the trained classes).
+    """
+    classes, own = model.config.classes, model.label_embeddings
+    assert own is not None
+    new = {BACKGROUND, *never_trained_on(model.config, classes)}
+    rows = [n for n, name in enumerate(classes) if name not in new]
+    known, asked = directions(own.detach().float()[rows], labels.detach().to(own.device).float())
+    found = {}
+    for name, cosines in zip(names, (asked @ known.T).tolist(), strict=True):
+        others = [(c, classes[n]) for c, n in zip(cosines, rows, strict=True) if classes[n] != name]
+        if others:
+            cosine, nearest = max(others, key=lambda pair: pair[0])
+            found[name] = nearest, cosine
+    return found
 
 
 def source_of(about: dict[str, Any]) -> str:

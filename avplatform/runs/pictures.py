@@ -22,6 +22,7 @@ from avplatform.base.drawing import (
 )
 from avplatform.models.errors import DataError
 from avplatform.runs.folder import read_records
+from avplatform.runs.results import class_figures
 from avplatform.tasks.metrics import selection_name, selection_score
 from avplatform.tasks.spans import runs
 
@@ -124,19 +125,8 @@ def per_class_bars(details: dict[str, Any], out: Path, *, note: str = "") -> Pat
     Raises:
         DataError: the details hold no scores per class.
     """
-    if details.get("per_class"):
-        rows = details["per_class"]
-        figure_name = next(iter(next(iter(rows.values()))))
-        bars = {figure_name: {name: entry[figure_name] for name, entry in rows.items()}}
-        counts = {figure_name: {name: entry.get("count") for name, entry in rows.items()}}
-        label = f"segment {figure_name} (%)"
-    elif details.get("class_segment", {}).get("audio"):
-        bars = {name: details["class_segment"][name] for name in ("audio", "visual")}
-        counts, label = details.get("class_count", {}), "segment F (%)"
-    else:
-        raise DataError(
-            "these results hold no scores per class; give details with per_class or class_segment"
-        )
+    bars, counts = class_figures(details)
+    label = f"segment {next(iter(bars))} (%)" if len(bars) == 1 else "segment F (%)"
     names = list(next(iter(bars.values())))
     inches = max(2.4, 0.26 * len(names) * (1.5 if len(bars) > 1 else 1) + 1.3)
     figure = Figure(figsize=(8, inches), layout="constrained")
@@ -161,11 +151,6 @@ def per_class_bars(details: dict[str, Any], out: Path, *, note: str = "") -> Pat
     if len(bars) > 1:
         figure.legend(loc="outside lower right", ncols=len(bars), frameon=False)
     return save_figure(figure, out)
-
-
-def has_classes(details: dict[str, Any]) -> bool:
-    """Whether the details of a split hold scores of single classes."""
-    return bool(details.get("per_class") or details.get("class_segment", {}).get("audio"))
 
 
 def timelines(examples: Sequence[dict[str, Any]], out: Path, *, note: str = "") -> Path:

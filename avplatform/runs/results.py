@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from avplatform.base.console import Console
+from avplatform.models.errors import DataError
 from avplatform.tasks.contracts import Task
 from avplatform.tasks.metrics import Metrics, selection_score
 
@@ -82,6 +83,42 @@ def best_record(
     ordered = reversed(scored) if ties == "latest" else scored
     best = max(ordered, key=lambda pair: pair[0], default=None)
     return None if best is None else best[1]
+
+
+def class_figures(
+    details: dict[str, Any],
+) -> tuple[dict[str, dict[str, float | None]], dict[str, dict[str, int]]]:
+    """Return the score and the number of true segments of each class, by series and name.
+
+    The series are "audio" and "visual" (F of segments), or one named after the figure of the task
+    ("accuracy"). A class that has no score has None.
+
+    Args:
+        details: details of one split, with "class_segment" (F) or "per_class" (accuracy).
+
+    Raises:
+        DataError: the details hold no scores per class.
+    """
+    if rows := details.get("per_class"):
+        figure = next(iter(next(iter(rows.values()))))
+        scores = {figure: {name: entry[figure] for name, entry in rows.items()}}
+        counted = {name: entry["count"] for name, entry in rows.items() if "count" in entry}
+        return scores, {figure: counted} if counted else {}
+    if details.get("class_segment", {}).get("audio"):
+        streams = ("audio", "visual")
+        counts = details.get("class_count", {})
+        return (
+            {stream: details["class_segment"][stream] for stream in streams},
+            {stream: counts[stream] for stream in streams if stream in counts},
+        )
+    raise DataError(
+        "these results hold no scores per class; give details with per_class or class_segment"
+    )
+
+
+def has_classes(details: dict[str, Any]) -> bool:
+    """Whether the details of a split hold scores of single classes."""
+    return bool(details.get("per_class") or details.get("class_segment", {}).get("audio"))
 
 
 def presence_of(task: Task, metrics: dict[str, Metrics]) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ from avplatform.models.config import config_to_dict, options_of
 from avplatform.models.files import write_atomic
 from avplatform.runs import pictures as plots
 from avplatform.runs.predictions import Predictions, predictions_file, save_predictions
-from avplatform.runs.results import presence_of, results, show
+from avplatform.runs.results import has_classes, presence_of, results, show
 from avplatform.tasks.metrics import Metrics, selection_name
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def draw(setup: Setup, content: dict[str, Any]) -> None:
     epoch = content["selection"]["epoch"]
     plots.curves(setup.folder.metrics_file, curves, metric=metric, selected=epoch, note=note)
     details = content["details"]["test"]
-    if plots.has_classes(details):
+    if has_classes(details):
         plots.per_class_bars(details, setup.folder.plots / "per_class.png", note=note)
     if examples:
         plots.timelines(examples, setup.folder.plots / "timelines.png", note=note)
