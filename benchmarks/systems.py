@@ -65,6 +65,7 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 """Small widths, by encoder or decoder."""
 SHARE = {"decoder_config": {"clip_share": 0.3}}
+SUBSETS = {**SHARE, "labels": {"asked_share": 0.5}}
 SMALL_GUIDES = {"task_config": {"guide_width": 64}}
 
 
@@ -106,6 +107,9 @@ SYSTEMS: dict[str, System] = {
     "CMPAE": System(preset="han-cmpae-avvp-weak", rule="noise-ratio", base=JOMOLD),
     "HAN + LEAP pooled": System(preset="han-leap-avvp-weak"),
     "HAN + LEAP pooled, clip share": System(preset="han-leap-avvp-weak", options=SHARE),
+    "HAN + LEAP pooled, clip share, subsets": System(
+        preset="han-leap-avvp-weak", options=SUBSETS
+    ),
     "HAN + LEAP pooled, MA's refined labels": System(
         preset="han-leap-avvp-weak", rule="exchange", base=MA
     ),

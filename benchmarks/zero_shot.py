@@ -14,6 +14,7 @@ them or among all, on the other clips, among all, and the harmonic mean of the l
 * nothing: the answer that nothing happens;
 * plain: the decoder's own logits;
 * decoder, linear: one of the two scores of the bank alone; both: the default;
+* no rivals: both, without subtracting those of the trained classes;
 * random: both, with a random vector in place of each text that the model was never trained on;
 * not asked: trained classes only, where the bank is not read;
 * rare: both, if each class is assumed to be as rare as a training class (the default of predict).
@@ -40,12 +41,12 @@ from avplatform.evaluation.evaluate import evaluate
 from avplatform.hub.folder import model_folder
 from avplatform.labels.bank import ReferenceBank, read_bank
 from avplatform.labels.held_out import data_for, without, zero_shot
-from avplatform.labels.unseen import WithBank
+from avplatform.labels.unseen import RIVALS, WithBank
 from avplatform.models.av_model import AVModel
 from avplatform.tasks.contracts import Task
 from avplatform.tasks.registry import task_of_model
 
-ROWS = ("nothing", "plain", "decoder", "linear", "both", "random", "rare", "not asked")
+ROWS = ("nothing", "plain", "decoder", "linear", "no rivals", "both", "random", "rare", "not asked")
 STREAMS = {"avvp": ("audio", "visual"), "avel": ("av",)}
 
 
@@ -148,6 +149,7 @@ def decisions(
                 unseen,
                 assumed="training" if row == "rare" else "present",
                 scores=row if row in ("decoder", "linear") else "both",
+                rivals=0.0 if row == "no rivals" else RIVALS,
             )
         others = without(task, data, held_out)
         for row, parser in parsers.items():

@@ -3,7 +3,9 @@
 1. An unseen label gets two scores in every segment: the decoder's own, by the label's text, and a
    mixture of the linear maps to the training classes, whose weights follow from the texts.
 2. Both are replaced by their quantile among the segments of the bank, as a quantile of the normal
-   distribution; their mean, again as a quantile, is the label's score.
+   distribution, and averaged. Trained classes are scored in the same way, and a share of the
+   highest of their scores is subtracted: a segment that a trained class explains well is no sign of
+   a related label. What is left, again as a quantile, is the label's score.
 3. The task's rule turns scores into logits. Its numbers are those that serve best on training
    classes that are left out together, as many as there are unseen labels: neither the labels nor
    the texts of the classes that are left out are read for their scores.
@@ -47,6 +49,8 @@ UNLIKE = 0.01
 """Share of the bank's clips that count as unlike the others."""
 NOWHERE = -8.0
 """The standard score of a label in a clip that is unlike all of the bank."""
+RIVALS = 0.5
+"""Share of the highest score of a trained class that is subtracted from those of unseen labels."""
 LARGEST_GROUP = 4
 """A group has at most one in so many classes."""
 
@@ -65,6 +69,7 @@ class WithBank(nn.Module):
         unseen: the columns that the model was never trained on.
         assumed: "training" or "present".
         scores: the scores that count, for comparisons: "both", "decoder" or "linear".
+        rivals: the share of the best trained class's score that is subtracted.
     """
 
     labels: Tensor
@@ -79,12 +84,13 @@ class WithBank(nn.Module):
         *,
         assumed: Assumed,
         scores: Literal["both", "decoder", "linear"] = "both",
+        rivals: float = RIVALS,
     ) -> None:
         super().__init__()
         rule = task.unseen_rule()
         assert rule is not None and model.label_embeddings is not None and unseen
         self.model, self.config, self.rule = model, model.config, rule
-        self.bank, self.columns, self.kind = bank, list(unseen), scores
+        self.bank, self.columns, self.kind, self.rival_share = bank, list(unseen), scores, rivals
         self.eval()  # numbers that are picked with dropout would differ from run to run
         device = any_tensor(model).device
         own = model.label_embeddings.detach()
@@ -114,14 +120,10 @@ class WithBank(nn.Module):
                 for stream, inputs in rule.encoded(encoding).items():
                     self.likeness[stream] = self._like(stream, inputs)
             self.mix = mixture(self.texts[self.known], given[self.columns].float())
-            parse = bank.parse(model, given).for_decisions
+            parse, beside = (bank.parse(model, texts).for_decisions for texts in (given, own))
             self.tables: dict[str, list[Tensor]] = {s: [] for s in rule.streams}
-            self.scored(
-                {s: values[..., self.known] @ self.mix for s, values in self.linear.items()},
-                parse,
-                fit=True,
-            )
-            self.choice = self.choose(task, assumed)
+            self.scored(self.linear, parse, beside, fit=True)
+            self.choice = self.choose(task, beside, assumed)
         self.about: dict[str, Any] = {"assumed": assumed, "choice": list(self.choice)}
         """What results record."""
 
@@ -135,12 +137,10 @@ class WithBank(nn.Module):
         """Parse clips with the labels of this object."""
         output = self.model(audio, visual, motion, label_embeddings=self.labels)
         parse = output.parse.for_decisions
+        beside = self.model.decoder(output.encoding, self.model.label_embeddings).for_decisions
         inputs = self.rule.encoded(output.encoding)
-        linear = {
-            s: linear_scores(values, *self.maps[s])[..., self.known] @ self.mix
-            for s, values in inputs.items()
-        }
-        scores = self.scored(linear, parse, unlike=self.unlike(inputs))
+        linear = {s: linear_scores(values, *self.maps[s]) for s, values in inputs.items()}
+        scores = self.scored(linear, parse, beside, unlike=self.unlike(inputs))
         given = self.rule.apply(parse, scores, self.columns, self.choice, alone=self.alone)
         return Output(given, output.encoding)
 
@@ -148,6 +148,7 @@ class WithBank(nn.Module):
         self,
         linear: dict[str, Tensor],
         parse: Parse,
+        beside: Parse,
         *,
         unlike: dict[str, Tensor] | None = None,
         fit: bool = False,
@@ -156,12 +157,21 @@ class WithBank(nn.Module):
 
         With `fit` the values themselves are kept, as what others are compared with. In clips that
         are `unlike` the bank (stream -> bool [B]), no label scores.
+
+        Args:
+            linear: the scores of the linear maps: stream -> [B, T, C].
+            parse: what the decoder says of the labels that are asked for.
+            beside: what it says of the model's own classes.
+            unlike: see above.
+            fit: see above.
         """
         found = {}
         for stream in self.rule.streams:
             own = getattr(parse.segment, stream).values[..., self.columns].float()
-            parts = {"decoder": own, "linear": linear[stream]}
-            chosen = [values for n, values in parts.items() if self.kind in ("both", n)]
+            rivals = getattr(beside.segment, stream).values[..., self.known].float()
+            known = linear[stream][..., self.known]
+            parts = {"decoder": (own, rivals), "linear": (known @ self.mix, known)}
+            chosen = [pair for n, pair in parts.items() if self.kind in ("both", n)]
             found[stream] = self._standard(stream, chosen, fit)
             if unlike is not None and stream in unlike:
                 found[stream][unlike[stream]] = NOWHERE
@@ -170,18 +180,21 @@ class WithBank(nn.Module):
             self.tables["clip"] = [ordered(whole)]
         return found | {"clip": standard(whole, self.tables["clip"][0])[:, 0]}
 
-    def _standard(self, stream: str, parts: list[Tensor], fit: bool) -> Tensor:
+    def _standard(self, stream: str, parts: list[tuple[Tensor, Tensor]], fit: bool) -> Tensor:
         """Return the mean of the standard scores of some scores, standardised again."""
         tables = self.tables[stream]
         if fit:
-            tables += [ordered(values) for values in parts]
-        total = sum(standard(v, t) for v, t in zip(parts, tables, strict=False))
-        assert isinstance(total, Tensor)
-        if len(parts) == 1:
-            return total
+            tables += [ordered(values) for pair in parts for values in pair]
+        scores = [standard(v, t) for v, t in zip(sum(parts, ()), tables, strict=False)]
+        own, rivals = (torch.stack(scores[n::2]).mean(dim=0) for n in (0, 1))
+        total = self._ahead(own, rivals)
         if fit:
             tables.append(ordered(total))
         return standard(total, tables[-1])
+
+    def _ahead(self, own: Tensor, rivals: Tensor) -> Tensor:
+        """Return scores [..., U] less a share of the highest one of the rivals [..., C]."""
+        return own - self.rival_share * rivals.amax(dim=-1, keepdim=True)
 
     def unlike(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return which clips are unlike all of the bank: stream -> bool [B].
@@ -225,19 +238,25 @@ class WithBank(nn.Module):
         """
         rest = [n for n in self.known if n not in set(group)]
         mix = mixture(self.texts[rest], self.texts[list(group)])
-        found = {s: own_standard(v[..., rest] @ mix) for s, v in self.linear.items()}
+        found = {}
+        for stream, values in self.linear.items():
+            own, rivals = (own_standard(v) for v in (values[..., rest] @ mix, values[..., rest]))
+            found[stream] = own_standard(self._ahead(own, rivals))
         whole = self.rule.clip_score(found)[:, None]
         return found | {"clip": own_standard(whole)[:, 0]}
 
-    def choose(self, task: Task, assumed: Assumed) -> Choice:
-        """Return the numbers of the rule that serve best on training classes that are left out."""
+    def choose(self, task: Task, parse: Parse, assumed: Assumed) -> Choice:
+        """Return the numbers of the rule that serve best on training classes that are left out.
+
+        Args:
+            task: the task that decides.
+            parse: what the decoder says of the bank with the model's own labels.
+            assumed: what is assumed of the labels.
+        """
         device, names = self.labels.device, self.bank.about["classes"]
         truth = {s: v.to(device).float() >= 0.5 for s, v in self.bank.events.items()}
         held = torch.stack([v.any(dim=1) for v in truth.values()]).any(dim=0)  # (N, C)
-        own = self.model.label_embeddings
-        assert own is not None
-        parse = self.bank.parse(self.model, own).for_decisions
-        background = list(range(len(names), len(own)))
+        background = list(range(len(names), len(self.model.config.classes)))
         usable = [n for n in self.known if held[:, n].any()]
         size = min(len(self.columns), max(1, len(usable) // LARGEST_GROUP))
         choices = list(self.rule.choices(alone=self.alone))
