@@ -12,7 +12,14 @@ from safetensors.torch import load_file, save_file
 from avplatform.api import evaluate
 from avplatform.cli import main
 from avplatform.data.store.schema import BACKGROUND
-from avplatform.labels.bank import LARGEST, ReferenceBank, check_bank, mixture, read_bank
+from avplatform.labels.bank import (
+    LARGEST,
+    ReferenceBank,
+    check_bank,
+    linear_scores,
+    mixture,
+    read_bank,
+)
 from avplatform.labels.unseen import MOST_GROUPS, WithBank, calibrated, groups_of, standard
 from avplatform.models.av_model import BANK_FILE, AVModel
 from avplatform.models.config import AVModelConfig
@@ -300,6 +307,28 @@ def test_in_a_planted_world_unseen_labels_are_found(world, among):
 
     found, plain = f(of(parser, clips)), f(of(world.model, clips, label_embeddings=parser.labels))
     assert found > 0.5 and found > plain + 0.1
+
+
+def test_a_segment_that_a_trained_class_explains_is_less_a_sign_of_an_unseen_label(world):
+    _, plain = world.parser(world.bank, world.held, "held", rivals=0.0)
+    _, parser = world.parser(world.bank, world.held, "held")
+    stream = parser.rule.streams[0]
+
+    def mean_score(scorer, classes):
+        clips = world.split(40, classes, seed=9)
+        batch = clips.batch(list(range(40)))
+        with torch.inference_mode():
+            output = scorer.model(batch.audio, batch.visual, label_embeddings=scorer.labels)
+            beside = scorer.model.decoder(output.encoding, scorer.model.label_embeddings)
+            linear = {
+                s: linear_scores(values, *scorer.maps[s])
+                for s, values in scorer.rule.encoded(output.encoding).items()
+            }
+            parts = output.parse.for_decisions, beside.for_decisions
+            return float(scorer.scored(linear, *parts)[stream][clips.there].mean())
+
+    ahead = [mean_score(p, world.held) - mean_score(p, world.kept) for p in (plain, parser)]
+    assert ahead[1] > ahead[0] + 0.05
 
 
 @pytest.mark.parametrize(
