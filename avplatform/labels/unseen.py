@@ -142,7 +142,7 @@ class WithBank(nn.Module):
         }
         scores = self.scored(linear, parse, unlike=self.unlike(inputs))
         given = self.rule.apply(parse, scores, self.columns, self.choice, alone=self.alone)
-        return Output(given, output.encoding)
+        return Output(dataclasses.replace(given, by_bank=True), output.encoding)
 
     def scored(
         self,
