@@ -35,8 +35,8 @@ CAPTIONS = {
 """What the pictures of a run show."""
 
 CLOSED = (
-    "It has one output per class of the training and never finds one of the unseen classes of these "
-    "data: on their clips it can only be right where there is no event."
+    "It has one output per class of the training and never finds one of the unseen classes of "
+    "these data: on their clips it can only be right where there is no event."
 )
 ONE_SPACE = (
     "It compares features and label texts in one space, and finds classes that it was never "
@@ -55,7 +55,9 @@ WITHOUT_BANK = (
     "A bank (`avplatform bank`), which this model lacks, finds it in clips that do hold such a "
     "label, and clips that hold none pay for it."
 )
-MEASURED = "So far this was measured on simulated features alone (`docs/zero_shot.md` of avplatform)."
+MEASURED = (
+    "So far this was measured on simulated features alone (`docs/zero_shot.md` of avplatform)."
+)
 """What a model makes of classes without a training clip, by its decoder and its bank."""
 
 SCHEDULES = {

@@ -40,9 +40,7 @@ def head_full_loss(parse: Parse, segment: Tensor, *, kind: Literal["ce", "soft_m
     return {"segment": soft_margin(prediction.probability, F.one_hot(segment, classes))}
 
 
-def head_event_loss(
-    parse: Parse, events: Tensor, *, kind: Literal["ce", "soft_margin"]
-) -> Terms:
+def head_event_loss(parse: Parse, events: Tensor, *, kind: Literal["ce", "soft_margin"]) -> Terms:
     """Return the loss of a softmax head without background: a segment without event adds nothing.
 
     Shape: events [B, T, C], one-hot, or zeros where a segment has no event.

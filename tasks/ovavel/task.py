@@ -124,7 +124,8 @@ class OVAVEL(AVEL):
 
     def encoder_options(self, encoder: str) -> dict[str, Any]:
         """Return a number of tokens for MGN that does not depend on the list of classes."""
-        return super().encoder_options(encoder) | ({"tokens": TOKENS} if encoder == MGN.name else {})
+        options = super().encoder_options(encoder)
+        return {**options, "tokens": TOKENS} if encoder == MGN.name else options
 
     def decoder_options(self, encoder: str, decoder: str) -> dict[str, Any]:
         """Leave out LEAP's table of classes for gated queries."""
