@@ -140,7 +140,8 @@ class Parse:
     `aux` holds what only certain losses read, such as class_scores [B, C] (CMBS), or
     token_scores_audio and token_scores_visual [C, C], the class logits of each class token (MGN).
     `decided` holds the predictions that decisions read where they differ from those of the losses
-    (CMPAE: the mean of two passes).
+    (CMPAE: the mean of two passes). `by_bank` says that a reference bank has given some classes
+    their logits, which then are not the decoder's own.
 
     Shape: segment values [B, T, C], video values [B, C]; attention [B, S, C, T] for the S streams
     that were queried, in the order audio, visual, fused; relevance [B, T].
@@ -153,6 +154,7 @@ class Parse:
     aux: dict[str, Tensor] = field(default_factory=dict)
     queried_by_labels: bool = False  # LEAP: segments and video are scored by class texts
     decided: Parse | None = None
+    by_bank: bool = False
 
     @property
     def for_decisions(self) -> Parse:

@@ -96,7 +96,7 @@ def score_model(
     if options.held_out:
         whole = make_task(task.name, task.config, spec=data.spec)
         if options.among == "all":
-            others = without(whole, data, options.held_out)
+            others = without(whole, data, options.held_out, model=model)
         parser, task, data, about = zero_shot(
             model,
             whole,
@@ -254,12 +254,12 @@ def about_bank(about: dict[str, Any]) -> str:
 
 
 def about_generalised(about: dict[str, Any]) -> str:
-    """Return a line with the figures on clips with and without one of the classes."""
+    """Return a line with the figures on clips of the classes, and of other trained ones."""
     found = about["generalised"]
     kind = "classes that were held out" if about["zero_shot"] else "classes that were named"
     return (
         f"{found['figure']} among all classes: {found['unseen']:.1f} on clips with one of the "
-        f"{kind}, {found['seen']:.1f} on the other clips, harmonic mean "
+        f"{kind}, {found['seen']:.1f} on clips of other classes of the training, harmonic mean "
         f"{found['harmonic_mean']:.1f}"
     )
 

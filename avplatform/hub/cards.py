@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from huggingface_hub import EvalResult
@@ -16,6 +17,7 @@ from avplatform.hub.card_data import (
 )
 from avplatform.hub_cards.descriptions import about, segment_words, task_text
 from avplatform.hub_cards.render import PLACEHOLDER, metadata_text, render
+from avplatform.models.decoders import DECODERS
 from avplatform.runs.results import reference_scores
 from avplatform.tasks.avvp.metrics import STREAMS
 from avplatform.tasks.metrics import selection_name
@@ -31,6 +33,32 @@ CAPTIONS = {
     "timelines.png": "Events of a few test clips: truth, and below it the prediction",
 }
 """What the pictures of a run show."""
+
+CLOSED = (
+    "It has one output per class of the training and never finds one of the unseen classes of "
+    "these data: on their clips it can only be right where there is no event."
+)
+ONE_SPACE = (
+    "It compares features and label texts in one space, and finds classes that it was never "
+    "trained on only if the vectors of their texts come from the same joint model as the features; "
+    "so far this was measured on simulated features alone (`docs/ovavel.md` of avplatform)."
+)
+RANKED = (
+    "A label that it was never trained on is ranked: seconds that hold it mostly score higher than "
+    "others. By the model's own scores it is hardly ever decided."
+)
+WITH_BANK = (
+    "With the bank below it is found in clips that do hold such a label, and clips that hold none "
+    "pay for it; so it matters what the bank is told to assume (`--unseen`)."
+)
+WITHOUT_BANK = (
+    "A bank (`avplatform bank`), which this model lacks, finds it in clips that do hold such a "
+    "label, and clips that hold none pay for it."
+)
+MEASURED = (
+    "So far this was measured on simulated features alone (`docs/zero_shot.md` of avplatform)."
+)
+"""What a model makes of classes without a training clip, by its decoder and its bank."""
 
 SCHEDULES = {
     "epoch_decay": ("factor", "every"),
@@ -113,6 +141,7 @@ def render_model_card(
         label_texts=[] if config.get("learned_labels") else config.get("label_texts"),
         citations=citations,
         bank=results.get("bank_clips"),
+        vocabulary=_vocabulary(results, config),
     )
 
 
@@ -330,6 +359,19 @@ def _labels(config: dict[str, Any]) -> list[tuple[str, Any]]:
     ]
     parts += [f"{name} {version}" for name, version in (source.get("versions") or {}).items()]
     return [("label embeddings", "; ".join(parts))]
+
+
+def _vocabulary(results: dict[str, Any], config: dict[str, Any]) -> list[str]:
+    """Return sentences on what the model makes of classes that it was never trained on."""
+    decoder = DECODERS.get(results["decoder"])
+    if decoder is None or config.get("learned_labels"):
+        return []
+    if not decoder.needs_labels:
+        groups = [(d or {}).get("groups") or {} for d in (results.get("details") or {}).values()]
+        return [CLOSED] if any(found.get("unseen") for found in groups) else []
+    if decoder.texts_as_wide(SimpleNamespace(**config["decoder"])):
+        return [ONE_SPACE]
+    return [RANKED, WITH_BANK if results.get("bank_clips") else WITHOUT_BANK, MEASURED]
 
 
 def _marked(name: str, config: dict[str, Any]) -> str:

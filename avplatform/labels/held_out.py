@@ -97,17 +97,25 @@ def zero_shot(
     return parser, narrow, restricted, about
 
 
-def without(task: Task, data: Data, held_out: Sequence[str]) -> Data:
+def without(
+    task: Task, data: Data, held_out: Sequence[str], *, model: AVModel | None = None
+) -> Data:
     """Return the data with all labels of a task and the clips that hold only other classes.
 
     Args:
         task: the task with all its classes.
         data: the data with all their classes.
         held_out: classes that no clip holds; each clip holds another one.
+        model: a model; no clip holds a class that it was never trained on either.
     """
-    names, chosen = events(task.classes), find_classes(task, held_out)
-    others = [name for name in names if name not in chosen]
-    return RestrictedData(data, names, holding=others, without=chosen)
+    from avplatform.labels.open import never_trained_on
+
+    names = events(task.classes)
+    gone = set(find_classes(task, held_out))
+    if model is not None:
+        gone |= set(never_trained_on(model.config, names))
+    others = [name for name in names if name not in gone]
+    return RestrictedData(data, names, holding=others, without=sorted(gone))
 
 
 class WithLabels(nn.Module):

@@ -142,7 +142,7 @@ class WithBank(nn.Module):
         linear = {s: linear_scores(values, *self.maps[s]) for s, values in inputs.items()}
         scores = self.scored(linear, parse, beside, unlike=self.unlike(inputs))
         given = self.rule.apply(parse, scores, self.columns, self.choice, alone=self.alone)
-        return Output(given, output.encoding)
+        return Output(dataclasses.replace(given, by_bank=True), output.encoding)
 
     def scored(
         self,

@@ -98,8 +98,9 @@ class GroupingDecoder(Decoder):
 
     @classmethod
     def encoder_options(cls, encoder: type[Encoder]) -> Options:
-        """Return grouped audio for MGN's encoder, as published."""
-        return {"audio_segments": "grouped"} if issubclass(encoder, MGN) else {}
+        """Return grouped audio and one token per class for MGN's encoder, as published."""
+        published = {"audio_segments": "grouped", "tokens": None}
+        return published if issubclass(encoder, MGN) else {}
 
     @classmethod
     def options_for(cls, needs: Needs, encoder: type[Encoder]) -> Options:

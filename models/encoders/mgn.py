@@ -28,6 +28,8 @@ class MGNConfig:
     """transformer blocks of each stream"""
     stochastic_depth: float = 0.1
     """probability that a clip skips a branch of a block in training"""
+    tokens: int | None = None
+    """learned tokens of each stream; none: one per class, as published"""
     audio_segments: Literal["plain", "grouped"] = "plain"
     """plain: row i is second i; grouped: audio regrouped by visual segments, as published"""
     time_assignment: Literal["hard", "soft"] = "hard"
@@ -41,7 +43,7 @@ class MGNConfig:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        sizes(self, "width", "heads", "hidden", "token_hidden")
+        sizes(self, "width", "heads", "hidden", "tokens", "token_hidden")
         sizes(self, "layers", most=DEPTH)
         in_range(self, "stochastic_depth", 0, 0.999)
         divides(self, "heads", self.width, "width")
@@ -49,6 +51,10 @@ class MGNConfig:
 
 class MGN(Encoder):
     """Let the segments of each stream attend to each other and to one learned token per class.
+
+    Only MGN's own decoder ties a token to its class. For others the tokens are places to look at:
+    they start alike and have the same gradients, so they stay alike, and `tokens` may set their
+    number. No weight then depends on the number of classes, and no token is given to a decoder.
 
     With `audio_segments` "grouped" the audio segments are then assigned to the visual segments of
     the stem and summed up, and the audio stream holds these sums.
@@ -62,8 +68,9 @@ class MGN(Encoder):
     weights; the class tokens start at 0, as published.
 
     Shape: audio and visual [B, T, D] -> audio and visual [B, T, D]; aux: tokens_audio and
-    tokens_visual [B, C, D], class_tokens_audio and class_tokens_visual [C, D] (as learned), and if
-    grouped time_assignment [B, T, T] (visual, audio) and plain_audio [B, T, D].
+    tokens_visual [B, C, D], class_tokens_audio and class_tokens_visual [C, D] (as learned), unless
+    `tokens` sets their number, and if grouped time_assignment [B, T, T] (visual, audio) and
+    plain_audio [B, T, D].
 
     Raises:
         DataError: the clips are not as long as those of training (grouped).
@@ -99,8 +106,8 @@ class MGN(Encoder):
 
     @classmethod
     def gives(cls, config: MGNConfig) -> Gives:
-        """Return the class tokens."""
-        return frozenset({"tokens"})
+        """Return the class tokens, if there is one per class."""
+        return frozenset({"tokens"} if config.tokens is None else ())
 
     @classmethod
     def unread(cls, config: MGNConfig) -> list[Rule]:
@@ -125,8 +132,9 @@ class MGN(Encoder):
     ) -> None:
         super().__init__()
         self.config, self.width, self.segments = config, config.width, segments
-        self.audio_tokens = nn.Parameter(torch.zeros(num_classes, config.width))
-        self.visual_tokens = nn.Parameter(torch.zeros(num_classes, config.width))
+        tokens = config.tokens or num_classes
+        self.audio_tokens = nn.Parameter(torch.zeros(tokens, config.width))
+        self.visual_tokens = nn.Parameter(torch.zeros(tokens, config.width))
         self.audio_blocks, self.visual_blocks = (
             nn.Sequential(*(Block(config, config.width) for _ in range(config.layers)))
             for _ in range(2)
@@ -148,12 +156,14 @@ class MGN(Encoder):
             )
         heard, audio_tokens = self._attend(self.audio_blocks, audio, self.audio_tokens)
         seen, visual_tokens = self._attend(self.visual_blocks, visual, self.visual_tokens)
-        aux = {
-            "tokens_audio": audio_tokens,
-            "tokens_visual": visual_tokens,
-            "class_tokens_audio": self.audio_tokens,
-            "class_tokens_visual": self.visual_tokens,
-        }
+        aux: dict[str, Tensor] = {}
+        if self.config.tokens is None:
+            aux = {
+                "tokens_audio": audio_tokens,
+                "tokens_visual": visual_tokens,
+                "class_tokens_audio": self.audio_tokens,
+                "class_tokens_visual": self.visual_tokens,
+            }
         if self.config.audio_segments == "grouped":
             grouped = self.time_grouping(heard, visual)
             aux |= {"time_assignment": grouped.assignment, "plain_audio": heard}

@@ -30,7 +30,7 @@ def task_rules(config: Any, encoder: Gives, decoder: Gives) -> list[Rule]:
     full = config.supervision == "full"
     leap, head = may_give(decoder, "text scores"), may_give(decoder, "label scores")
     cosine = may_give(decoder, "text distribution")
-    texts = leap or cosine
+    texts, agreeing = leap or cosine, cosine and config.decision == "agreement"
     own_head = decoder is not None and "clip class" in decoder
     texts_of_background = leap and full and config.label_set == "with_background"
     pairs, gates = full and may_give(encoder, "similarity"), full and may_give(encoder, "gate")
@@ -58,13 +58,13 @@ def task_rules(config: Any, encoder: Gives, decoder: Gives) -> list[Rule]:
             cosine if config.decision == "agreement" else texts_of_background,
             "cosine (agreement), or LEAP with full supervision and label_set with_background",
         ),
-        ("clip_class", cosine and config.decision == "agreement", "the decision agreement"),
+        ("clip_class", agreeing, "the decision agreement"),
         ("equal_scores", cosine, "cosines of both streams with the texts"),
         ("token_weight", may_give(decoder, "token scores"), "the decoder group (MGN)"),
         *guide_rules(config),
         ("weak_target", not full, "weak supervision"),
         ("weak_pool", leap and not full, "LEAP in weak supervision"),
-        ("label_set", leap, "LEAP"),
+        ("label_set", leap or agreeing, "LEAP, or cosine with the decision agreement"),
         ("label_texts", texts, "LEAP and cosine"),
         ("avss_weight", config.avss != "off", "the similarity loss (avss)"),
         ("empty_pair", config.avss == "paper", "avss paper"),

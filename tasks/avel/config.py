@@ -57,7 +57,7 @@ class AVELConfig(GuideOptions):
     equal_scores: Literal["background", "first"] = "background"
     """where all scores of a segment are equal (cosine); first: the first class, as released"""
     label_set: Literal["with_background", "events"] = "with_background"
-    """LEAP's texts: the events and "background", or the events and a relevance per segment"""
+    """texts: events and "background", or events alone (a relevance in LEAP; or agreement)"""
     label_texts: Literal["full", "first_phrase"] = "full"
     """texts of the label embeddings"""
     avss: Literal["off", "official", "paper"] = "off"

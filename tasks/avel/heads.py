@@ -103,6 +103,9 @@ class SoftmaxHead(Head):
 class CosineHead(SoftmaxHead):
     """Reads the same as `SoftmaxHead`, and the scores of both streams, from the cosine decoder.
 
+    With `label_set` "events" background has no score, so only the decision agreement finds it, and
+    segments without event teach nothing.
+
     Departs: where all scores of a segment are equal, as for a vector of zeros, it is background.
     The released code decides for the first class (`equal_scores` "first").
     """
@@ -112,6 +115,17 @@ class CosineHead(SoftmaxHead):
         """Return whether the streams have scores beside the joint ones."""
         both = parse.segment.audio is not None and parse.segment.visual is not None
         return both and SoftmaxHead.reads(parse, background)
+
+    def loss(self, parse: Parse, segment: Tensor, video: Tensor) -> losses.Terms:
+        """Return one term, on the segments or on the video."""
+        if joint(parse, "segment").values.shape[-1] > self.background:
+            return super().loss(parse, segment, video)
+        kind = self.config.head_loss
+        if self.weak:
+            target = self.video_target(parse, segment, video)[:, : self.background]
+            return losses.head_weak_loss(parse, target, kind=kind)
+        events = one_hot_events(segment, self.background)
+        return losses.head_event_loss(parse, events, kind=kind)  # type: ignore[arg-type]
 
     def scores(self, parse: Parse) -> Tensor:
         """Return the joint scores, with that of background raised where all are equal."""
@@ -127,6 +141,16 @@ class CosineHead(SoftmaxHead):
             return super().decide(parse)
         rule = {name: getattr(self.config, name) for name in ("clip_class", "equal_scores")}
         return agreement_of(parse, self.background, **rule).label
+
+    def best_event(self, parse: Parse) -> tuple[Tensor, Tensor]:
+        """Return the best event against background, or by the lower of its two cosines."""
+        prediction = joint(parse, "segment")
+        if prediction.values.shape[-1] > self.background:
+            return super().best_event(parse)
+        label = prediction.values.argmax(dim=-1)
+        streams = (parse.segment.audio, parse.segment.visual)
+        own = [x.logit.gather(-1, label[..., None]).squeeze(-1) for x in streams]  # type: ignore[union-attr]
+        return label, torch.minimum(*own).sigmoid()
 
 
 class PairHead(Head):

@@ -40,6 +40,18 @@ def head_full_loss(parse: Parse, segment: Tensor, *, kind: Literal["ce", "soft_m
     return {"segment": soft_margin(prediction.probability, F.one_hot(segment, classes))}
 
 
+def head_event_loss(parse: Parse, events: Tensor, *, kind: Literal["ce", "soft_margin"]) -> Terms:
+    """Return the loss of a softmax head without background: a segment without event adds nothing.
+
+    Shape: events [B, T, C], one-hot, or zeros where a segment has no event.
+    """
+    prediction = joint(parse, "segment")
+    if kind == "soft_margin":
+        return {"segment": soft_margin(prediction.probability, events)}
+    log_probability = prediction.logit.log_softmax(dim=-1)
+    return {"segment": -(events.to(log_probability.dtype) * log_probability).sum(dim=-1).mean()}
+
+
 def head_weak_loss(
     parse: Parse, video_target: Tensor, *, kind: Literal["ce", "soft_margin", "bce"]
 ) -> Terms:

@@ -65,7 +65,9 @@ width of the features: give them as a file of the same joint model (`labels.embe
 
 **LEAP on OV-AVEL.** Nothing is published. Training asks for the texts of the seen classes and
 "other", the text of background; validation and test ask for the texts of all classes and "other".
-Losses and decisions are those of LEAP on AVEL. No weight depends on the number of classes.
+Losses and decisions are those of LEAP on AVEL. No weight of a model that reads texts depends on the
+number of classes: MGN's encoder has 25 tokens here instead of one per class (`tokens`), and options
+that need the list of classes are refused.
 
 **Closed-set controls.** DCH, MMIL and other decoders without texts have one output per class of the
 training. On clips of unseen classes they can only be right where there is no event. Their figures

@@ -24,10 +24,12 @@ class OVAVELConfig(AVELConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.other_hole and (self.decision, self.clip_class) != ("agreement", "first"):
+        rule = (self.decision, self.clip_class, self.label_set)
+        if self.other_hole and rule != ("agreement", "first", "with_background"):
             raise UsageError(
-                "OVAVELConfig.other_hole is for the class of a clip that both streams agree on; "
-                "leave it off, or set decision to agreement and clip_class to first"
+                "OVAVELConfig.other_hole is for a clip whose streams agree on background; leave it "
+                "off, or set decision to agreement, clip_class to first and label_set to "
+                "with_background"
             )
         finite(self, "gamma")
         largest = self.decision == "argmax" and self.label_set == "with_background"

@@ -7,6 +7,7 @@ other here: it is counted among the classes of both F-scores and has runs of its
 from __future__ import annotations
 
 from collections.abc import Iterable
+from statistics import harmonic_mean
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,10 @@ SELECTION = (
 NOT_STACKED = (
     "Calibrated stacking with {:.3g} is left out: the labels are not decided by the largest of the "
     "logits of seen and unseen classes."
+)
+BANKED = (
+    "Calibrated stacking with {:.3g} is left out: the model's bank decides the unseen classes, and "
+    "the amount was chosen for the logits that the model itself gives them."
 )
 NO_LABEL = -1
 """A segment that has no label at all in the F-scores: the hole of the published agreement rule."""
@@ -58,7 +63,7 @@ class OVAVELMetrics(AVELMetrics):
         """Return the decided and true labels of a batch, and the groups of its clips."""
         columns = super().columns(decisions, batch)
         category = batch.labels.get("category", batch.labels["video"])
-        more = {n: decisions[n] for n in ("unseen_only", "unlabelled") if n in decisions}
+        more = {n: decisions[n] for n in ("unseen_only", "unlabelled", "by_bank") if n in decisions}
         return columns | {"category": category.long()} | more
 
     def compute(self) -> dict[str, float]:
@@ -99,7 +104,8 @@ class OVAVELMetrics(AVELMetrics):
             details["stacking"] = {"gamma": self.stacking.gamma, **stacked}
             details["remarks"].append(self.stacking.remark(stacked))
         elif self.stacking is not None and unseen.any():
-            details["remarks"].append(NOT_STACKED.format(self.stacking.gamma))
+            why = BANKED if "by_bank" in s else NOT_STACKED
+            details["remarks"].append(why.format(self.stacking.gamma))
         return details
 
     def group(self, name: str) -> np.ndarray:
@@ -115,7 +121,8 @@ class OVAVELMetrics(AVELMetrics):
     def figures_of(self, predicted: np.ndarray) -> dict[str, float]:
         """Return the figures that decisions [N, T] on the same clips would have, by group.
 
-        A group without clips has none.
+        A group without clips has none. "harmonic_average" is the harmonic mean of the averages of
+        seen and unseen classes, where there are clips of both.
         """
         clips = clip_figures(predicted, self.scored()["true"], len(self.classes))
         out: dict[str, float] = {}
@@ -125,7 +132,8 @@ class OVAVELMetrics(AVELMetrics):
                 means = {n: 100 * float(v[chosen].mean()) for n, v in clips.items()}
                 out |= {start + name: value for name, value in means.items()}
                 out[f"{start}average"] = float(np.mean(list(means.values())))
-        return out
+        pair = [out[name] for group in GROUPS[1:] if (name := f"{group}_average") in out]
+        return out | ({"harmonic_average": harmonic_mean(pair)} if len(pair) == 2 else {})
 
 
 def scored_labels(state: Arrays) -> np.ndarray:

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from avplatform.models.contracts import Encoding, Parse
 from avplatform.models.decoders import DECODERS
+from avplatform.models.encoders import ENCODERS
+from avplatform.models.encoders.mgn import MGN
 from avplatform.models.encoders.temporal import Temporal
 from avplatform.models.errors import UsageError
 from avplatform.tasks.agreement import agreement_of
@@ -29,6 +31,8 @@ from avplatform.tasks.ovavel.labels import odd_labels
 from avplatform.tasks.ovavel.metrics import FIGURES, OVAVELMetrics
 from avplatform.tasks.ovavel.stacking import Stacking, amounts
 
+TOKENS = 25
+"""Tokens of MGN's encoder, as many as published for the 25 classes of LLP."""
 DECIDED_BY_LARGEST = (LabelHead, SoftmaxHead)
 """Heads that decide for the label with the largest score."""
 
@@ -55,8 +59,9 @@ class OVAVEL(AVEL):
     Config = OVAVELConfig
     selection_metric = "average"
     shown = ("average",)
-    figures: ClassVar[tuple[str, ...]] = tuple(
-        f"{group}{name}" for group in ("", "seen_", "unseen_") for name in (*FIGURES, "average")
+    figures: ClassVar[tuple[str, ...]] = (
+        *(f"{group}{name}" for group in ("", "seen_", "unseen_") for name in (*FIGURES, "average")),
+        "harmonic_average",
     )
     paper = Temporal.paper
     title = "open-vocabulary audio-visual event localization"
@@ -117,6 +122,11 @@ class OVAVEL(AVEL):
         other._divide([name for name in names if name in self.unseen])
         return other
 
+    def encoder_options(self, encoder: str) -> dict[str, Any]:
+        """Return a number of tokens for MGN that does not depend on the list of classes."""
+        options = super().encoder_options(encoder)
+        return {**options, "tokens": TOKENS} if encoder == MGN.name else options
+
     def decoder_options(self, encoder: str, decoder: str) -> dict[str, Any]:
         """Leave out LEAP's table of classes for gated queries."""
         options = super().decoder_options(encoder, decoder)
@@ -134,6 +144,12 @@ class OVAVEL(AVEL):
             raise UsageError(
                 "decoder_config.classify_queries is on, but depends on the list of classes, "
                 f"which is longer outside training on {self.name}; leave it off"
+            )
+        tokens = "tokens" in (ENCODERS[encoder].gives(encoder_config) or ())
+        if self.unseen and tokens and DECODERS[decoder].needs_labels:
+            raise UsageError(
+                f"{encoder} has one token per class (encoder_config.tokens none), but the list of "
+                f"classes is longer outside training on {self.name}; give a number of tokens"
             )
 
     def check_held_out(self, encoder: str) -> None:
@@ -177,8 +193,8 @@ class OVAVEL(AVEL):
 
     def _knows_all(self, parse: Parse) -> bool:
         """Return whether a parse has scores of the whole list; a shorter one has fewer."""
-        if not self.unseen or parse.queried_by_labels:
-            return True
+        if not self.unseen or parse.queried_by_labels or self.config.label_set == "events":
+            return True  # texts of events alone are those of all events
         prediction = parse.segment.av or parse.video.av
         return prediction is not None and prediction.values.shape[-1] == len(self.classes)
 
@@ -188,11 +204,14 @@ class OVAVEL(AVEL):
         Where a model reads label texts, "unseen_only" holds the decisions among unseen classes and
         background alone. With `other_hole`, "unlabelled" (bool [B, T]) says where the F-scores
         see no label: where both streams agree in a clip whose first agreement is on background.
+        Where a reference bank decides, "by_bank" (bool [B]) says so.
         """
         if not self._knows_all(parse):
             found = self._trained.decide(parse)["segment"]
             return {"segment": self._kept.to(found.device)[found]}
         decisions = super().decide(parse)
+        if parse.by_bank:
+            decisions["by_bank"] = torch.ones_like(decisions["segment"][:, 0], dtype=torch.bool)
         if self.config.other_hole:
             rule = dict(clip_class="first", equal_scores=self.config.equal_scores)
             both = agreement_of(parse.for_decisions, self.background, **rule)
@@ -208,7 +227,8 @@ class OVAVEL(AVEL):
         """Return the evidence of event localization, and what calibrated stacking compares.
 
         The latter are the best scores "seen", "unseen" and "background", and the labels
-        "seen_label" and "unseen_label" of the former two, [B, T].
+        "seen_label" and "unseen_label" of the former two, [B, T]. They are left out where a
+        reference bank decides, because the amount is chosen for the decoder's own logits.
         """
         if not self._knows_all(parse):
             kept = self._kept.to(decisions["segment"].device)
@@ -217,7 +237,7 @@ class OVAVEL(AVEL):
             found = self._trained.evidence(parse, {"segment": back[decisions["segment"]]})
             return found | {"label": kept[found["label"]]}
         evidence = super().evidence(parse, decisions)
-        if (scores := self._scores(parse)) is None:
+        if parse.by_bank or (scores := self._scores(parse)) is None:
             return evidence
         for name, classes in (("seen", self._trained.classes[:-1]), ("unseen", self.unseen)):
             places = self._positions(classes).to(scores.device)

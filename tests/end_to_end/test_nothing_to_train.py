@@ -8,6 +8,8 @@ import pytest
 from avplatform.cli import main
 from avplatform.config.compose import parse
 from avplatform.config.presets import list_presets
+from avplatform.data import open_data
+from avplatform.data.simulate.demo import make_demo
 from avplatform.models.av_model import AVModel
 
 
@@ -37,6 +39,30 @@ def test_a_run_takes_no_step_and_scores_what_is_saved(small_stores, texts, tmp_p
     assert model.config.task_config["decision"] == "agreement"
     scores = tmp_path / "scores.json"
     assert main(["eval", str(run), "--split", "test", "--cpu", "--json", str(scores)]) == 0
+    assert json.loads(scores.read_text())["test"] == results["test"]
+
+
+@pytest.mark.parametrize(("task", "events"), [("avel", 28), ("ovavel", 67)])
+def test_the_decision_without_a_text_of_background_is_scored_and_answers(
+    small_stores, tmp_path, task, events
+):
+    """The first form of the baseline: both streams agree among the events alone."""
+    store = small_stores.get(task)
+    if store is None:
+        store = tmp_path / "store"
+        make_demo(task, store, sizes={"train": 46, "validation": 67, "test": 67})
+    spec, texts, run = open_data(store, task=task).spec, tmp_path / "texts.npy", tmp_path / "run"
+    width = spec.features.audio_dim + spec.features.visual_dim
+    np.save(texts, np.random.default_rng(0).standard_normal((events, width)).astype(np.float32))
+    flags = ["--task", task, "--encoder", "identity", "--decoder", "cosine", "--cpu",
+             "--task-config.decision", "agreement", "--task-config.label-set", "events",
+             "--labels.embeddings", str(texts), "--no-save-plots"]  # fmt: skip
+    assert main(["train", *flags, "--data", str(store), "--output-dir", str(run)]) == 0
+    config = AVModel.from_pretrained(run).config
+    assert len(config.classes) == len(config.label_texts) == events
+    scores = tmp_path / "scores.json"
+    assert main(["eval", str(run), "--split", "test", "--cpu", "--json", str(scores)]) == 0
+    results = json.loads((run / "results.json").read_text())
     assert json.loads(scores.read_text())["test"] == results["test"]
 
 

@@ -287,6 +287,39 @@ def test_a_strangers_part_is_called_a_stranger():
     assert "`gated` was registered by another package." in text
 
 
+RANKED, PAY = "hardly ever decided", "and clips that hold none pay for it"
+
+
+@pytest.mark.parametrize(
+    ("cell", "results", "says", "silent"),
+    [
+        (("avel", "ave", "leap"), {}, ["which this model lacks", RANKED, PAY], "With the bank"),
+        (("avvp", "han", "leap"), {"bank_clips": 400}, ["With the bank", RANKED, PAY], "lacks"),
+        (("ovavel", "identity", "cosine"), {}, ["from the same joint model"], RANKED),
+        (("avel", "ave", "dch"), {}, [], "never finds"),
+    ],
+)
+def test_limits_say_what_becomes_of_labels_without_training(cell, results, says, silent):
+    text = render_model_card(results_of(*cell, **results), config(*cell))
+    limits = text.partition("## Limits")[2].partition("## Citation")[0]
+    assert all(part in limits for part in says) and silent not in limits
+    assert ("simulated features alone" in limits) == bool(says)
+
+
+def test_a_closed_model_is_said_to_miss_the_unseen_classes_of_its_data():
+    cell = ("ovavel", "han", "mmil")
+    for unseen in (0, 4156):
+        details = {"test": {"groups": {"seen": 1664, "unseen": unseen}}}
+        limits = render_model_card(results_of(*cell, details=details), config(*cell))
+        assert ("never finds one of the unseen classes" in limits) == bool(unseen)
+
+
+def test_learned_label_embeddings_promise_nothing_for_other_labels():
+    learned = {**config("avvp", "han", "leap"), "learned_labels": True}
+    text = render_model_card(results_of("avvp", "han", "leap"), learned)
+    assert "never trained on" not in text and "other class texts" not in text
+
+
 def test_the_card_states_recipe_and_classes_and_no_gap():
     text = render_model_card(RESULTS, config())
     for part in (

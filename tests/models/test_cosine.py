@@ -1,5 +1,6 @@
 """The cosine decoder: its scores, their quirks, and what it can stand behind."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -216,6 +217,46 @@ def test_localization_decides_by_agreement_if_asked(clip_class):
     assert torch.equal(evidence["event"] >= 0.5, decided["segment"] != 28)
     terms = built.task.loss(parse, built.model(*inputs("avel")).encoding, random_batch("avel", 2))
     assert set(terms) == {"segment"}
+
+
+@pytest.mark.parametrize("supervision", ["full", "weak"])
+@pytest.mark.parametrize(("task", "events", "taught"), [("avel", 28, 28), ("ovavel", 67, 46)])
+def test_streams_agree_among_events_alone_if_background_has_no_text(
+    task, events, taught, supervision
+):
+    options = {"decision": "agreement", "label_set": "events"}
+    built = cell(task, "temporal", "cosine", supervision, task_options=options)
+    assert len(built.model.config.classes) == events
+    batch = random_batch(task)
+    parse = built.model.eval()(batch.audio, batch.visual).parse
+    streams = [getattr(parse.segment, name).values for name in ("audio", "visual")]
+    assert streams[0].shape == (4, 10, events)
+    decided = built.task.decide(parse)
+    assert torch.equal(decided["segment"], agreement(*streams, events).label)
+    assert (decided["segment"] == events).any() and (decided["segment"] < events).any()
+    evidence = built.task.evidence(parse, decided)
+    assert torch.equal(evidence["event"] >= 0.5, decided["segment"] != events)
+    assert (evidence["label"] < events).all()
+    assert built.task.probabilities(parse)["av"].shape == (4, 10, events)
+    output = built.model(batch.audio, batch.visual, asked=built.task.asked())
+    assert output.parse.segment.av.values.shape[-1] == taught
+    (loss,) = built.task.loss(*output, batch).values()
+    nothing = torch.full_like(batch.labels["segment"], events)  # background teaches nothing
+    empty = dataclasses.replace(
+        batch, labels=batch.labels | {"segment": nothing, "video": nothing[:, 0]}
+    )
+    assert loss > 0 and list(built.task.loss(*output, empty).values()) == [0]
+
+
+def test_the_loss_of_events_alone_is_cross_entropy_on_the_segments_that_have_one():
+    options = {"decision": "agreement", "label_set": "events"}
+    built = cell("avel", "temporal", "cosine", task_options=options)
+    batch = random_batch("avel")
+    output, segment = built.model.eval()(batch.audio, batch.visual), batch.labels["segment"]
+    some = segment != 28
+    expected = F.cross_entropy(output.parse.segment.av.values[some], segment[some])
+    found = built.task.loss(*output, batch)["segment"]
+    torch.testing.assert_close(found, expected * some.float().mean())
 
 
 @pytest.mark.parametrize(

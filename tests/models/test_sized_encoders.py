@@ -12,7 +12,9 @@ from avplatform.models.decoders.group import GroupingDecoderConfig
 from avplatform.models.encoders.dhhn import DHHNConfig
 from avplatform.models.errors import DataError, UsageError
 from avplatform.models.layers.grouping import Block, Grouping
-from tests.models.cells import build, cell, inputs
+from avplatform.training.optim import build_optimizer
+from avplatform.training.step import optimisation_step
+from tests.models.cells import build, cell, inputs, random_batch
 
 
 def test_a_model_that_groups_audio_by_time_reads_clips_of_its_own_length_only(tmp_path):
@@ -53,6 +55,24 @@ def test_a_decoder_is_told_whose_tokens_it_groups_by():
         cell("avvp", "han", "mmil", decoder_options={"levels": "mean"})
     with pytest.raises(UsageError, match="heads is 3; it must divide width"):
         DECODERS["group"](config=GroupingDecoderConfig(heads=3), width=16, num_classes=2)
+
+
+def test_a_number_of_tokens_belongs_to_no_class_and_goes_to_no_decoder():
+    built = cell("avvp", "mgn", "leap", encoder_options={"tokens": 5})
+    assert built.model.encoder.audio_tokens.shape == (5, 16)
+    batch = random_batch("avvp")
+    optimizer = build_optimizer(built.model.train(), built.config.optim)
+    for _ in range(3):
+        optimisation_step(built.model, built.task, batch, optimizer, lr=1e-2)
+    tokens = built.model.encoder.audio_tokens.detach()
+    assert tokens.all()
+    torch.testing.assert_close(tokens, tokens[:1].expand_as(tokens))  # they stay alike
+    encoding = built.model.eval()(*inputs("avvp")).encoding
+    assert not any("tokens" in name for name in encoding.aux)
+    own = {"encoder_options": {"tokens": 5}, "decoder_options": {"tokens": "own"}}
+    assert cell("avvp", "mgn", "group", **own).model.decoder.audio_tokens.shape == (25, 16)
+    with pytest.raises(UsageError, match="tokens is 'encoder', but mgn has no class tokens"):
+        cell("avvp", "mgn", "group", encoder_options={"tokens": 5})
 
 
 def test_noise_moves_hard_assignments_in_training_only():

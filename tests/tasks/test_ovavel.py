@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from statistics import harmonic_mean
 
 import numpy as np
 import pytest
@@ -15,13 +16,13 @@ from avplatform.data import open_data
 from avplatform.data.adapters.ovave.classes import BACKGROUND, EVENTS, SEEN, UNSEEN
 from avplatform.data.adapters.registry import make_task, task_on
 from avplatform.data.reading.restricted import RestrictedData, clips_per_class
-from avplatform.data.simulate.demo import make_demo
 from avplatform.hub.folder import model_folder
 from avplatform.labels.open import never_trained_on
 from avplatform.labels.unseen import calibrated
 from avplatform.models.av_model import AVModel
 from avplatform.models.contracts import Parse, Prediction, StreamPredictions
 from avplatform.models.decoders import DECODERS
+from avplatform.models.encoders import ENCODERS
 from avplatform.models.errors import UsageError
 from avplatform.tasks.batch import Batch
 from avplatform.tasks.ovavel import OVAVELConfig
@@ -30,33 +31,11 @@ from avplatform.tasks.ovavel.stacking import Stacking, amounts
 from avplatform.tasks.registry import task_of_model
 from avplatform.timeline.pipeline import pipeline
 from avplatform.training.optim import build_optimizer
+from avplatform.training.start import LABELS, of_classes
 from avplatform.training.step import optimisation_step
 from tests.models.cells import FEATURES, cell, random_batch
 
 DOG, AIRPLANE = EVENTS.index("dog barking"), 0
-SIZES = {"train": 46, "validation": 67, "test": 67}
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ovavel") / "store"
-    make_demo("ovavel", folder, sizes=SIZES)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def runs(store, tmp_path_factory):
-    """A run of two steps with LEAP and one with DCH, whose epochs seen classes select."""
-    folders = {}
-    for decoder in ("leap", "dch"):
-        folders[decoder] = str(tmp_path_factory.mktemp("runs") / decoder)
-        small = ["--encoder", "han", "--encoder-config.width", "16", "--encoder-config.heads", "2"]
-        if decoder == "leap":
-            small += ["--decoder-config.heads", "2", "--bank-clips", "40"]
-        flags = ["train", "--task", "ovavel", "--decoder", decoder, *small, "--data", str(store)]
-        flags += ["--max-steps", "2", "--batch-size", "8", "--output-dir", folders[decoder]]
-        assert main([*flags, "--cpu", "--select-by", "seen_average"]) == 0
-    return folders
 
 
 def batch_of(segment, category):
@@ -122,6 +101,8 @@ def test_groups_follow_what_a_clip_was_collected_for_and_keep_its_background():
     assert figures["accuracy"] == 50 and details["groups"] == {"seen": 1, "unseen": 2}
     three = [figures[name] for name in ("accuracy", "segment_F", "event_F")]
     assert figures["average"] == pytest.approx(np.mean(three))
+    pair = figures["seen_average"], figures["unseen_average"]
+    assert figures["harmonic_average"] == pytest.approx(harmonic_mean(pair))
     anchors = details["anchors"]
     assert anchors["always_background"] == figures
     assert anchors["true_category_everywhere"]["unseen_accuracy"] == 50
@@ -302,6 +283,24 @@ def test_what_depends_on_the_list_of_classes_is_refused():
         new_model(learned, make_task("ovavel"), FEATURES["ovavel"])
     with pytest.raises(UsageError, match="21 classes of these data are unseen already"):
         make_task("ovavel").check_held_out("ave")
+    with pytest.raises(UsageError, match="classify_queries is on, but depends on the list"):
+        cell("ovavel", "cmbs", "leap", decoder_options={"classify_queries": True})
+    for decoder in ("leap", "cosine"):
+        with pytest.raises(UsageError, match="mgn has one token per class"):
+            cell("ovavel", "mgn", decoder, encoder_options={"tokens": None})
+
+
+@pytest.mark.parametrize("decoder", ["leap", "cosine"])
+@pytest.mark.parametrize("encoder", list(ENCODERS))
+def test_no_weight_of_a_model_that_reads_texts_depends_on_the_number_of_classes(encoder, decoder):
+    model = cell("ovavel", encoder, decoder).model
+    assert of_classes(model) == {LABELS}  # the embeddings of the texts, which nothing trains
+
+
+@pytest.mark.parametrize(("decoder", "count"), [("group", 46), ("mmil", 25), ("leap", 25)])
+def test_mgn_has_tokens_of_seen_classes_or_as_many_as_published(decoder, count):
+    model = cell("ovavel", "mgn", decoder).model
+    assert len(model.encoder.audio_tokens) == len(model.encoder.visual_tokens) == count
 
 
 def test_a_store_names_its_unseen_classes_and_counts_what_clips_hold(store):
@@ -342,19 +341,25 @@ def test_a_run_scores_all_groups_and_eval_repeats_it(runs, tmp_path, decoder, ca
     out = tmp_path / "eval.json"
     assert main(["eval", run, "--cpu", "--json", str(out)]) == 0
     trained, again = (json.loads(f.read_text()) for f in (Path(run) / "results.json", out))
-    assert trained["selection"]["metric"] == "seen_average"
+    figure = trained["selection"]["metric"]
+    assert figure == ("seen_average" if decoder == "leap" else "average")
     assert again["test"] == pytest.approx(trained["test"])
     assert len(again["details"]["test"]["anchors"]) == 3
     assert {"seen_accuracy", "unseen_event_F", "average"} <= set(again["test"])
     texts = decoder == "leap"
     assert ("unseen_among_unseen_accuracy" in again["test"]) == texts
     assert ("stacking" in trained["details"]["test"]) == texts
+    pair = [again["test"][f"{group}_average"] for group in ("seen", "unseen")]
+    assert again["test"]["harmonic_average"] == pytest.approx(harmonic_mean(pair))
     config = json.loads((Path(run) / "model" / "config.json").read_text())
     assert len(config["classes"]) == (68 if texts else 47)
     assert "answers without training" in capsys.readouterr().out
     card = (Path(run) / "model" / "README.md").read_text()
-    assert "seen_average" in card
+    chosen = f"was selected on validation ({figure} {trained['selection']['value']:.2f})"
+    assert chosen in card
     assert ("tuned on them" in card) == texts
+    assert ("By the model's own scores it is hardly ever decided. With the bank" in card) == texts
+    assert ("never finds one of the unseen classes of these data" in card) != texts
 
 
 def test_a_bank_decides_the_unseen_classes_and_says_so(store, runs, tmp_path, capsys):
@@ -367,6 +372,11 @@ def test_a_bank_decides_the_unseen_classes_and_says_so(store, runs, tmp_path, ca
         assert (said in " ".join(capsys.readouterr().out.split())) == (unseen == "present")
     assert "bank" not in found["plain"] and found["present"]["bank"]["assumed"] == "present"
     assert found["plain"]["test"] != found["present"]["test"]
+    plain, banked = (found[n]["details"]["test"] for n in ("plain", "present"))
+    assert "stacking" in plain and "stacking" not in banked
+    assert any("tuned on them" in text for text in plain["remarks"])
+    assert not any("tuned on them" in text for text in banked["remarks"])
+    assert "is left out: the model's bank decides the unseen classes" in banked["remarks"][-1]
     assert main(["eval", runs["dch"], "--cpu", "--unseen", "present"]) == 2
     batch = open_data(store, task="ovavel").split("test").batch([3])
     features = {name: getattr(batch, name)[0].numpy() for name in ("audio", "visual")}
