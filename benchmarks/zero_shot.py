@@ -151,7 +151,7 @@ def decisions(
                 scores=row if row in ("decoder", "linear") else "both",
                 rivals=0.0 if row == "no rivals" else RIVALS,
             )
-        others = without(task, data, held_out)
+        others = without(task, data, held_out, model=model)
         for row, parser in parsers.items():
             places = [restricted] if among == "held-out" else [restricted, others]
             found = np.array([figures(parser, narrow, place) for place in places])  # (places, 2)

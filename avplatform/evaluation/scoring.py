@@ -190,7 +190,9 @@ def score_model(
         if "generalised" in about:
             console.note(about_generalised(about))
         if found := content.get("by_class", {}).get(split.name):
-            words = "the classes that were named" if options.held_out else "classes never trained on"
+            words = (
+                "the classes that were named" if options.held_out else "classes never trained on"
+            )
             show_by_class(console, found, title=f"{split.name} segments, {words}, percent")
         show_extras(console, content, split.name, presence=options.presence)
         for file in write_extras(content, split.name, pages):
