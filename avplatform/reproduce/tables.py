@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -88,7 +89,18 @@ class Shelf:
             text += f"; video labels by modality: {RULES.get(setting.rule, setting.rule)}"
         if not setting.labels:
             return text
-        return f"{text}; labels: {Path(self.labels.get(setting.labels, 'glove-50d')).name}"
+        return f"{text}; labels: {_no_folders(self.labels.get(setting.labels, 'glove-50d'))}"
+
+
+def _no_folders(source: str) -> str:
+    """Return a source of label embeddings without the folders of this machine.
+
+    Examples:
+        >>> _no_folders("joined:clap:models/clap+clip:/home/me/clip")
+        'joined:clap:clap+clip:clip'
+    """
+    parts = source.split("+") if source.startswith("joined:") else [source]
+    return "+".join(re.sub(r"^((?:[a-z]+:)*).*[/\\]", r"\1", part) for part in parts)
 
 
 def section(target: str, shelf: Shelf) -> Section:
