@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from avplatform.catalogue.cost import flops_per_clip
 from avplatform.catalogue.published import Row, published_tables
 from avplatform.models.config import AVModelConfig
 from avplatform.reproduce.figures import Figure, Term, look_up, mean_of, measure, place
-from avplatform.reproduce.targets import RIVAL, TABLES, Setting, Wanted, wanted
+from avplatform.reproduce.targets import RIVAL, TABLES, Setting, Wanted, wanted, without_folders
 from avplatform.sweeps.ledger import Entry
 
 AVERAGE = "Avg."
@@ -89,18 +88,7 @@ class Shelf:
             text += f"; video labels by modality: {RULES.get(setting.rule, setting.rule)}"
         if not setting.labels:
             return text
-        return f"{text}; labels: {_no_folders(self.labels.get(setting.labels, 'glove-50d'))}"
-
-
-def _no_folders(source: str) -> str:
-    """Return a source of label embeddings without the folders of this machine.
-
-    Examples:
-        >>> _no_folders("joined:clap:models/clap+clip:/home/me/clip")
-        'joined:clap:clap+clip:clip'
-    """
-    parts = source.split("+") if source.startswith("joined:") else [source]
-    return "+".join(re.sub(r"^((?:[a-z]+:)*).*[/\\]", r"\1", part) for part in parts)
+        return f"{text}; labels: {without_folders(self.labels.get(setting.labels, 'glove-50d'))}"
 
 
 def section(target: str, shelf: Shelf) -> Section:

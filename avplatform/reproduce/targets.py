@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ from avplatform.config.presets import preset_options
 from avplatform.config.values import flat
 from avplatform.models.contracts import Options
 from avplatform.models.decoders import DECODERS
+from avplatform.models.decoders.leap import LEAP
 from avplatform.models.errors import UsageError, unknown_name
 from avplatform.sweeps.sweep import slug
 from avplatform.tasks.ovavel import OVAVEL
@@ -233,19 +235,19 @@ def open_rows() -> list[Wanted]:
         >>> [w.row.method for w in open_rows()]
         ['LEAP, joint space', 'AVE + LEAP', 'PSP + LEAP', 'MM-Pyramid + LEAP']
     """
-    joint = "the label texts by the joint model that made the features"
-    others = (("AVE", "ave"), ("PSP", "psp"), ("MM-Pyramid", "mmpyr"))
+    joint = Setting(preset="identity-leap-ovavel-joint", labels=JOINT)
+    told = "the label texts by the joint model that made the features"
+    closed = [row for row in _rows(OVAVEL.name) if row.preset and not _by_texts(row.decoder)]
+    texts = "all 67 classes and background are candidates, by their texts in GloVe"
     return [
-        _ours(
-            "LEAP, joint space", Setting(preset="identity-leap-ovavel-joint", labels=JOINT), joint
-        ),
+        _ours("LEAP, joint space", joint, told),
         *(
             _ours(
-                f"{name} + LEAP",
-                Setting(preset=f"{encoder}-leap-ovavel", labels="glove"),
-                "all 67 classes and background are candidates, by their texts in GloVe",
+                f"{row.method} + LEAP",
+                Setting(preset=f"{row.encoder}-{LEAP.name}-{OVAVEL.name}", labels="glove"),
+                texts,
             )
-            for name, encoder in others
+            for row in closed
         ),
     ]
 
@@ -303,3 +305,14 @@ def read_labels(given: Sequence[str]) -> dict[str, str]:
             )
         found[kind] = source
     return found
+
+
+def without_folders(source: str) -> str:
+    """Return a source of label embeddings without the folders of this machine.
+
+    Examples:
+        >>> without_folders("joined:clap:models/clap+clip:/home/me/clip")
+        'joined:clap:clap+clip:clip'
+    """
+    parts = source.split("+") if source.startswith("joined:") else [source]
+    return "+".join(re.sub(r"^((?:[a-z]+:)*).*[/\\]", r"\1", part) for part in parts)
