@@ -20,11 +20,13 @@ from avplatform.labels.bank import (
     mixture,
     read_bank,
 )
+from avplatform.labels.open import never_trained_on
 from avplatform.labels.unseen import MOST_GROUPS, WithBank, calibrated, groups_of, standard
 from avplatform.models.av_model import BANK_FILE, AVModel
 from avplatform.models.config import AVModelConfig
 from avplatform.models.contracts import FeatureSpec
 from avplatform.models.errors import DataError, UsageError
+from avplatform.models.texts.glove import GLOVE_PACKAGE, glove_embedder, glove_folders
 from avplatform.tasks.batch import Batch
 from avplatform.timeline.pipeline import PipelineConfig, pipeline
 from avplatform.timeline.windows import Features
@@ -367,23 +369,60 @@ def _exported(timeline):
     return as_json(timeline)
 
 
-def test_noise_holds_no_absurd_label_and_a_rare_label_is_not_everywhere(world, tmp_path):
-    absurd = torch.randn(1, world.texts.shape[1], generator=torch.Generator().manual_seed(2))
-    labels = torch.cat([absurd, world.texts[len(world.events) :]])
-    task = world.whole.with_classes(["xylophone on the moon"])
-    parser = WithBank(world.model, world.bank, task, labels, [0], assumed="training")
+def test_a_rare_label_is_not_everywhere(world):
+    unknown = torch.randn(1, world.texts.shape[1], generator=torch.Generator().manual_seed(2))
+    parser, task = absurd(world, unknown)
     clips = world.split(80, world.kept, seed=3)
     found = task.events(task.decide(of(parser, clips)))[parser.rule.streams[0]]
     assert found.any(dim=1).float().mean() < 0.3
-    real = clips.batch(list(range(80)))
-    rng = torch.Generator().manual_seed(4)
-    noise = [
-        6 * torch.randn(values.shape, generator=rng) * values.std() for values in
-        (real.audio, real.visual)
-    ]  # fmt: skip
+
+
+def absurd(world, text):
+    """Return the model with its bank for one unseen label with this text vector, and its task."""
+    task = world.whole.with_classes(["xylophone on the moon"])
+    labels = torch.cat([text, world.texts[len(world.events) :]])
+    return WithBank(world.model, world.bank, task, labels, [0], assumed="training"), task
+
+
+def noise_like(clips, times):
+    """Return noise of so many times the deviation of both streams of some clips."""
+    real, rng = clips.batch(list(range(len(clips)))), torch.Generator().manual_seed(4)
+    return [
+        times * torch.randn(values.shape, generator=rng) * values.std()
+        for values in (real.audio, real.visual)
+    ]
+
+
+def test_in_clips_unlike_all_of_the_bank_no_unseen_label_scores(world):
+    """Here the limit itself is tested, and so by what counts as unlike, not by a label."""
+    parser, task = absurd(world, world.texts[world.held[0]][None])
+    clips = world.split(80, world.kept, seed=3)
+    far = noise_like(clips, 6)
+    near = clips.batch(list(range(80)))
     with torch.inference_mode():
-        found = task.events(task.decide(parser(*noise).parse))
-    assert not any(maps.any() for maps in found.values())
+        inputs = parser.rule.encoded(world.model(*far).encoding)
+        assert all(there.all() for there in parser.unlike(inputs).values())
+        found = task.events(task.decide(parser(*far).parse))
+        assert not any(maps.any() for maps in found.values())
+        inputs = parser.rule.encoded(world.model(near.audio, near.visual).encoding)
+        assert all(there.float().mean() < 0.3 for there in parser.unlike(inputs).values())
+
+
+@pytest.mark.skipif(not glove_folders(GLOVE_PACKAGE), reason=f"{GLOVE_PACKAGE} is not installed")
+def test_an_absurd_label_by_its_own_words_is_decided_on_noise_as_any_other(world):
+    """Whether it is found there is not asserted."""
+    parser, task = absurd(world, glove_embedder()(["xylophone on the moon"]))
+    for times in (0, 1, 6):
+        audio, visual = noise_like(world.split(8, world.kept, seed=3), times)
+        with torch.inference_mode():
+            parse = parser(audio, visual).parse
+        found = task.events(task.decide(parse))
+        for stream in parser.rule.streams:
+            assert found[stream].shape == (8, world.segments, 1)
+            assert getattr(parse.segment, stream).probability.isfinite().all()
+    assert never_trained_on(world.model.config, ["xylophone on the moon"]) == [
+        "xylophone on the moon"
+    ]
 
 
 def test_a_model_that_cannot_look_for_labels_has_no_bank(world):

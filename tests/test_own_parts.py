@@ -158,7 +158,7 @@ def test_a_clip_that_cannot_be_loaded_is_left_out_with_its_reason(tmp_path):
     assert {item.clip_id: item.reason for _, item in part.left_out} == {
         "missing": "cannot be loaded: No such file or directory",
         "short": "has audio of shape (3, 3), not (4, 3)",
-        "nan": "holds NaN or infinite values",
+        "nan": "its audio holds NaN or infinite values",
         "silent": "has no 'visual' features",
     }
     assert part.left_out[0][1].file == str(tmp_path / "missing.npy")

@@ -63,7 +63,7 @@ class ReproduceOptions:
     checkpoints: str | None = None
     """folder of authors' checkpoints that `avplatform convert` wrote, each named like its preset"""
     labels: tuple[str, ...] = ()
-    """label embeddings, by row: bert=FILE clip=FILE imagebind=FILE; glove=FILE for all others"""
+    """label embeddings, by row: bert=FILE, clip=, imagebind= or clip-clap=; glove=: all others"""
     only: tuple[str, ...] = ()
     """train only settings whose name contains one of these texts; --dry-run lists the names"""
     epochs: int | None = None

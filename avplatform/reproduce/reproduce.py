@@ -13,12 +13,12 @@ from avplatform.catalogue.published import REFINEMENTS
 from avplatform.config.values import merge, to_dict
 from avplatform.data.adapters.registry import find_adapter
 from avplatform.data.reading.source import DataSource, locate_store, open_data
-from avplatform.data.store.schema import MANIFEST_FILE, Manifest
+from avplatform.data.store.schema import LABEL_FILE, MANIFEST_FILE, Manifest
 from avplatform.models.errors import DataError, UsageError, nearest
 from avplatform.models.paths import expanded
 from avplatform.reproduce.figures import read_rescored
 from avplatform.reproduce.tables import Shelf
-from avplatform.reproduce.targets import RIVAL, TABLES, Setting, settings_of
+from avplatform.reproduce.targets import JOINT, RIVAL, TABLES, Setting, settings_of
 from avplatform.sweeps.checks import check_runs
 from avplatform.sweeps.ledger import Entry
 from avplatform.sweeps.runner import PROGRAM, Job, Outcome, run_jobs, train_jobs
@@ -102,7 +102,8 @@ def make_plan(
             why = f"no data for {setting.task} given; give --data with a store of {name}"
         elif setting.labels not in ("", "glove", *labels):
             kind = setting.labels
-            why = f"no {kind.upper()} vectors given; give --labels {kind}=FILE"
+            file = _vectors_of(data[setting.task][0]) if kind == JOINT else None
+            why = f"no {kind.upper()} vectors given; give --labels {kind}={file or 'FILE'}"
         elif only and not any(text in stem for text in only):
             why = "left out by --only"
         else:
@@ -120,6 +121,12 @@ def make_plan(
         reasons = {reason.removeprefix("not run: ") for reason in plan.missing.values()}
         raise UsageError(f"nothing to run: {'; '.join(sorted(reasons))}")
     return plan
+
+
+def _vectors_of(store: str) -> Path | None:
+    """Return the file of the text vectors that a store holds beside its features, if it does."""
+    file = expanded(store) / LABEL_FILE
+    return file if file.is_file() else None
 
 
 def carry_out(

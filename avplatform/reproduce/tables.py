@@ -13,7 +13,7 @@ from avplatform.catalogue.cost import flops_per_clip
 from avplatform.catalogue.published import Row, published_tables
 from avplatform.models.config import AVModelConfig
 from avplatform.reproduce.figures import Figure, Term, look_up, mean_of, measure, place
-from avplatform.reproduce.targets import RIVAL, TABLES, Setting, Wanted, wanted
+from avplatform.reproduce.targets import RIVAL, TABLES, Setting, Wanted, wanted, without_folders
 from avplatform.sweeps.ledger import Entry
 
 AVERAGE = "Avg."
@@ -88,7 +88,7 @@ class Shelf:
             text += f"; video labels by modality: {RULES.get(setting.rule, setting.rule)}"
         if not setting.labels:
             return text
-        return f"{text}; labels: {Path(self.labels.get(setting.labels, 'glove-50d')).name}"
+        return f"{text}; labels: {without_folders(self.labels.get(setting.labels, 'glove-50d'))}"
 
 
 def section(target: str, shelf: Shelf) -> Section:

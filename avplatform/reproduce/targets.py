@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ from avplatform.config.presets import preset_options
 from avplatform.config.values import flat
 from avplatform.models.contracts import Options
 from avplatform.models.decoders import DECODERS
+from avplatform.models.decoders.leap import LEAP
 from avplatform.models.errors import UsageError, unknown_name
 from avplatform.sweeps.sweep import slug
 from avplatform.tasks.ovavel import OVAVEL
@@ -43,8 +45,12 @@ BESIDE = {"table4": ("dhhn-table-1",)}
 RIVAL = ("visual", "Speech")
 """The modality and class whose labels the refinement "drop" leaves out of all clips."""
 
-LABELS = ("glove", "bert", "clip", "imagebind")
-"""Label embeddings of the rows; GloVe (50 dimensions) is shipped, the user gives others."""
+JOINT = "imagebind"
+LABELS = ("glove", "bert", "clip", JOINT, "clip-clap")
+"""Label embeddings of the rows; GloVe (50 dimensions) is shipped, the user gives others.
+
+Those of ImageBind stand for the texts of whatever joint model made the features of OV-AVEL.
+"""
 
 
 @dataclass(kw_only=True, frozen=True)
@@ -95,8 +101,8 @@ class Wanted:
 
     @property
     def title(self) -> str:
-        """Return the method, with our supervision if the source does not state one."""
-        if self.setting is None or self.row.supervision is not None:
+        """Return the method, with our supervision if the source leaves it open."""
+        if self.setting is None or not self.row.open_presets:
             return self.row.method
         return f"{self.row.method}, {preset_options(self.setting.preset)['supervision']}"
 
@@ -140,7 +146,7 @@ def wanted(target: str) -> list[Wanted]:
             for preset in presets
         ]
         found += [Wanted(row=row, setting=setting) for setting in settings or [None]]
-    return found + (ours() if target == "table4" else [])
+    return found + OURS.get(target, list)()
 
 
 def _rows(target: str) -> list[Row]:
@@ -163,7 +169,7 @@ def _by(rule: str, preset: str) -> dict[str, Any]:
     return {"rule": rule, "base": Setting(preset=preset)}
 
 
-def ours() -> list[Wanted]:
+def refined_rows() -> list[Wanted]:
     """Return the rows of Table 4 that nobody has published: label refinements combined with LEAP.
 
     The decoder LEAP is trained on weak labels, on its own and with labels refined by each system;
@@ -171,7 +177,7 @@ def ours() -> list[Wanted]:
     "No visual Speech label" is the rival of all refinements: it asks no model.
 
     Examples:
-        >>> [w.row.method for w in ours()][0]
+        >>> [w.row.method for w in refined_rows()][0]
         'HAN, no visual Speech label'
     """
     drop: dict[str, Any] = {"rule": "drop"}
@@ -217,6 +223,37 @@ def ours() -> list[Wanted]:
         _ours(method, Setting(preset=preset, options=options, labels=_texts(preset), **by), note)
         for method, preset, note, options, by in rows
     ]
+
+
+def open_rows() -> list[Wanted]:
+    """Return LEAP's rows of OV-AVEL, which nobody has published.
+
+    In the space of a joint model LEAP needs its text vectors. Behind the encoders of the published
+    closed-set rows it reads GloVe, so these rows can be trained on any features.
+
+    Examples:
+        >>> [w.row.method for w in open_rows()]
+        ['LEAP, joint space', 'AVE + LEAP', 'PSP + LEAP', 'MM-Pyramid + LEAP']
+    """
+    joint = Setting(preset="identity-leap-ovavel-joint", labels=JOINT)
+    told = "the label texts by the joint model that made the features"
+    closed = [row for row in _rows(OVAVEL.name) if row.preset and not _by_texts(row.decoder)]
+    texts = "all 67 classes and background are candidates, by their texts in GloVe"
+    return [
+        _ours("LEAP, joint space", joint, told),
+        *(
+            _ours(
+                f"{row.method} + LEAP",
+                Setting(preset=f"{row.encoder}-{LEAP.name}-{OVAVEL.name}", labels="glove"),
+                texts,
+            )
+            for row in closed
+        ),
+    ]
+
+
+OURS = {"table4": refined_rows, OVAVEL.name: open_rows}
+"""What gives the rows of a target that nobody has published."""
 
 
 def _ours(method: str, setting: Setting, note: str) -> Wanted:
@@ -268,3 +305,14 @@ def read_labels(given: Sequence[str]) -> dict[str, str]:
             )
         found[kind] = source
     return found
+
+
+def without_folders(source: str) -> str:
+    """Return a source of label embeddings without the folders of this machine.
+
+    Examples:
+        >>> without_folders("joined:clap:models/clap+clip:/home/me/clip")
+        'joined:clap:clap+clip:clip'
+    """
+    parts = source.split("+") if source.startswith("joined:") else [source]
+    return "+".join(re.sub(r"^((?:[a-z]+:)*).*[/\\]", r"\1", part) for part in parts)

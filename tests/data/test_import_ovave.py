@@ -2,12 +2,14 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from avplatform.cli import main
 from avplatform.data import open_data
+from avplatform.data.adapters.official_files import NO_SPLIT
 from avplatform.data.adapters.ovave.annotations import (
     CLASS_FILES,
     COUNTS,
@@ -24,8 +26,9 @@ from avplatform.data.store.schema import LABEL_FILE as VECTORS
 from avplatform.data.verify import verify_data
 from avplatform.models.errors import DataError, UsageError
 from avplatform.models.texts.files import read_label_file
+from avplatform.tasks.ovavel.labels import odd_labels
 from tests.data.official import bring_in
-from tests.faults.stores import edit_manifest
+from tests.faults.stores import edit_manifest, rewrite, set_cell
 
 real = pytest.mark.skipif(
     "AVP_OVAVE_DIR" not in os.environ,
@@ -114,6 +117,11 @@ FAULTS = [
     (LABEL_FILE, '"category"', '"class"', r"must be an object of 'category' and 'label'"),
     (LABEL_FILE, '"aaaaaaaaaa1"', '"aaaaaaaaaa0"', r"'aaaaaaaaaa0' stands there twice"),
     (LABEL_FILE, "{", "[{", r"cannot read .*released"),
+    (LABEL_FILE, '"label": "[0, 0, 1', f'"label": "[{5000 * "1"}', r"aaaaaaaaaa2 .*ten times 0 or"),
+    (LABEL_FILE, '"label": ', f'"label": {5000 * "1"}, "more": ', r"cannot read .*released.*5000"),
+    (META_FILE, "train,people booing", 'train,"people" booing', r"line 4: ',' expected after '\"'"),
+    (META_FILE, "train,people booing", 'train,"people booing', r"line 4: unexpected end of data"),
+    (META_FILE, "close,aaaaaaaaaa1", "close,aaaaaaaaaa1,1", r"line 3: 5 columns instead of"),
     (next(iter(CLASS_FILES)), "helicopter", "copter", r"line 28: 'copter' stands where"),
     (next(iter(CLASS_FILES)), f"\r\n{OTHER}", "", r"holds 67 lines instead of 68"),
 ]
@@ -126,9 +134,54 @@ def test_every_planted_fault_is_named_with_its_place(folder, name, old, new, mes
         read_annotations(folder)
 
 
+def cut_off(file):
+    file.write_text(file.read_text().partition("\n")[0])
+
+
+def latin(file):
+    file.write_bytes("chim\u00e8re".encode("latin-1") + file.read_bytes())
+
+
+FILES = [
+    (META_FILE, Path.unlink, r"no ovave_dataset_meta.csv in .*; give the folder of OV-AVEBench's"),
+    (META_FILE, cut_off, r"ovave_dataset_meta.csv holds no clip"),
+    (META_FILE, lambda file: file.write_text(""), r"line 1: '' stands where 'split,cls_name"),
+    (META_FILE, latin, r"cannot read .*ovave_dataset_meta.csv: 'utf-8' codec"),
+    (LABEL_FILE, Path.unlink, r"released_.* is missing; it holds the labels .* another version"),
+    (LABEL_FILE, latin, r"cannot read .*released_ovavel_dataset_anno.json: 'utf-8' codec"),
+    (LABEL_FILE, lambda file: file.write_text("[]"), r"holds a list, not an object of clips"),
+    (LABEL_FILE, lambda file: file.write_text("null"), r"holds a NoneType, not an object of"),
+    (LABEL_FILE, lambda file: file.write_text(9999 * "["), r"cannot read .*released_ovavel"),
+]
+
+
+@pytest.mark.parametrize(("name", "spoiled", "message"), FILES)
+def test_a_file_that_is_missing_or_of_another_kind_is_named(folder, name, spoiled, message):
+    spoiled(folder / name)
+    with pytest.raises(DataError, match=message):
+        read_annotations(folder)
+
+
+def test_a_label_of_a_clip_that_no_list_has_is_told_and_left_out(folder, tmp_path):
+    spoil(folder, META_FILE, "\ntrain,airplane flyby,close,aaaaaaaaaa1", "")
+    (odd,) = read_annotations(folder).defects
+    assert (odd.kind, odd.file, odd.line, odd.text) == (NO_SPLIT, LABEL_FILE, 2, "aaaaaaaaaa1")
+    report = bring_in("ovave", with_vectors(folder), tmp_path / "store")
+    (item,) = report.left_out
+    assert item.clip_id == "aaaaaaaaaa1" and f"in {META_FILE}" in item.reason
+    found = verify_data(tmp_path / "store", annotations=folder)
+    assert not found.errors
+    assert any("aaaaaaaaaa1" in warning.text for warning in found.warnings), found.lines()
+
+
 def test_a_ratio_list_that_contradicts_the_whole_one_is_refused(folder):
     spoil(folder, ratio_file("0.25"), "train,people booing", "test,people booing")
     with pytest.raises(DataError, match=r"0.25_meta.csv, line 3: clip aaaaaaaaaa2 .*both must"):
+        read_annotations(folder, ratio="0.25")
+    spoil(folder, ratio_file("0.25"), "aaaaaaaaaa0", "zzzzzzzzzzz")
+    with pytest.raises(
+        DataError, match=r"line 2: clip zzzzzzzzzzz .* but is not there in ovave_da"
+    ):
         read_annotations(folder, ratio="0.25")
     with pytest.raises(DataError, match=r"0.5_meta.csv is missing"):
         read_annotations(folder, ratio="0.5")
@@ -150,6 +203,66 @@ def test_an_import_is_clean_beside_its_annotations_and_lists_a_missing_file(fold
     assert not found.errors, found.lines()
 
 
+VECTOR_FAULTS = [
+    ("audio", r"no audio/ in .*; give the folder of vectors with --audio-vectors"),
+    ("visual", r"no visual/ in .*; give the folder of vectors with --visual-vectors"),
+]
+
+
+@pytest.mark.parametrize(("stream", "message"), VECTOR_FAULTS)
+def test_a_folder_of_vectors_that_is_missing_or_empty_is_named(folder, tmp_path, stream, message):
+    with_vectors(folder)
+    (folder / stream).rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=message):
+        bring_in("ovave", folder, tmp_path / "store")
+    (folder / stream).mkdir()
+    with pytest.raises(DataError, match=rf"{stream} holds no .npy file; .*\(--{stream}-vectors\)"):
+        bring_in("ovave", folder, tmp_path / "store")
+    given = {f"{stream}_vectors": str(tmp_path / "elsewhere")}
+    assert not bring_in("ovave", folder, tmp_path / "store", **given).left_out
+
+
+def test_vectors_that_fit_no_clip_are_refused_and_the_last_reason_is_told(folder, tmp_path):
+    with_vectors(folder)
+    for file in (folder / "audio").iterdir():
+        np.save(file, np.zeros((9, 6), np.float32))
+    with pytest.raises(DataError, match=r"no vectors \[10, D\]: cccccccccc1.npy has shape"):
+        bring_in("ovave", folder, tmp_path / "store")
+    for n, file in enumerate(sorted((folder / "audio").iterdir())):
+        file.rename(file.with_name(f"{n}.npy"))
+    with pytest.raises(
+        DataError, match=r"it has no file of a clip of ovave_dataset_meta.csv; each"
+    ):
+        bring_in("ovave", folder, tmp_path / "store")
+
+
+BAD = [
+    (np.zeros((10, 7), np.float32), "ovave/audio/aaaaaaaaaa1.npy has shape (10, 7) instead of"),
+    (np.zeros((9, 6), np.float32), "ovave/audio/aaaaaaaaaa1.npy has shape (9, 6) instead of"),
+    (np.full((10, 6), np.nan, np.float32), "its audio holds NaN or infinite values"),
+    (np.full((10, 6), 1e9, np.float32), "its audio holds values too large for float16; use"),
+    (np.full((10, 6), "x"), "ovave/audio/aaaaaaaaaa1.npy holds <U1, not numbers"),
+    (None, "ovave/audio/aaaaaaaaaa1.npy is not a .npy file"),
+]
+
+
+@pytest.mark.parametrize(("values", "reason"), BAD)
+def test_a_clip_whose_vectors_cannot_be_used_is_left_out(folder, tmp_path, values, reason):
+    file = with_vectors(folder) / "audio" / "aaaaaaaaaa1.npy"
+    file.write_bytes(b"PK") if values is None else np.save(file, values)
+    report = bring_in("ovave", folder, tmp_path / "store", dtype="float16")
+    (item,) = report.left_out
+    assert item.clip_id == "aaaaaaaaaa1" and item.reason.startswith(reason)
+    assert report.bad and report.stored["train"] == 2
+
+
+def test_there_is_no_file_of_sound_events_that_could_be_replaced(folder, tmp_path):
+    with pytest.raises(UsageError, match=r"--audio-annotations replaces a file that OV-AVEBench"):
+        DATASETS["ovave"].read(folder, audio_file="audio.csv")
+    with pytest.raises(UsageError, match="--audio-annotations does nothing for ovave; leave it"):
+        bring_in("ovave", folder, tmp_path / "store", audio_annotations="audio.csv")
+
+
 def test_a_store_with_another_label_than_the_files_is_not_clean(folder, tmp_path):
     bring_in("ovave", with_vectors(folder), tmp_path / "store")
     spoil(folder, LABEL_FILE, "[0, 0, 1,", "[0, 1, 1,")
@@ -160,6 +273,31 @@ def test_a_store_with_another_label_than_the_files_is_not_clean(folder, tmp_path
     edit_manifest(lambda m: m["spec"].update(unseen=["cat"]))(tmp_path / "store")
     broken = verify_data(tmp_path / "store").errors
     assert "DataSpec.unseen names 'cat'" in broken[0].text
+
+
+CONTRADICTIONS = [
+    ("category", BACKGROUND, "clip that was collected for background", "its category is no event"),
+    (
+        "category",
+        1,
+        "video label contradicts the category",
+        "the video label is airplane flyby, but the clip was collected for ambulance siren",
+    ),
+]
+
+
+@pytest.mark.parametrize(("label", "value", "kind", "text"), CONTRADICTIONS)
+def test_a_clip_whose_labels_contradict_what_it_was_collected_for_is_named(
+    folder, tmp_path, label, value, kind, text
+):
+    bring_in("ovave", with_vectors(folder), tmp_path / "store")
+    rewrite("train-00000.parquet", set_cell(label, 0, value))(tmp_path / "store")
+    found = {(e.kind, e.clip_id, e.text) for e in verify_data(tmp_path / "store").errors}
+    assert (kind, "aaaaaaaaaa0", text) in found
+    labels = {"video": np.array([0, 0]), "category": np.array([0, value])}
+    (odd,) = [o for o in odd_labels(CLASSES, labels) if o[1] == kind]
+    assert odd == ("error", kind, 1, text)
+    assert not list(odd_labels(CLASSES, {"video": labels["video"]}))
 
 
 def test_a_quarter_is_imported_and_the_rest_is_listed(folder, tmp_path):

@@ -361,7 +361,7 @@ def test_the_open_vocabulary_table_has_its_rows_and_says_what_is_not_there(tmp_p
     settings = {w.title: w.setting.stem for w in wanted("ovavel") if w.setting is not None}
     assert settings["AVE"] == "ave-dch-ovavel" and settings["MM-Pyramid"] == "mmpyr-mmil-ovavel"
     fine_tuned = "temporal-cosine-ovavel-official_imagebind"
-    assert settings["ImageBind, fine-tuned (v1)"] == fine_tuned and len(wanted("ovavel")) == 12
+    assert settings["ImageBind, fine-tuned (v1)"] == fine_tuned and len(wanted("ovavel")) == 16
     shelf = Shelf(root=tmp_path, missing={fine_tuned: "not run: no IMAGEBIND vectors given"})
     filled = section("ovavel", shelf)
     assert filled.columns[:2] == ["seen_accuracy", "seen_segment_F"] and len(filled.columns) == 12

@@ -131,7 +131,10 @@ class ClipPlan:
             values = np.asarray(loaded[name])
             if values.shape != tuple(shapes[name]):
                 raise BadFeature(f"has {name} of shape {values.shape}, not {tuple(shapes[name])}")
-            out[name] = cast(values, dtype)
+            try:
+                out[name] = cast(values, dtype)
+            except BadFeature as error:
+                raise BadFeature(f"its {name} {error}") from None
         return out
 
     def bytes_of(self, rows: set[int]) -> int:

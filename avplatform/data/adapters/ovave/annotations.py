@@ -212,7 +212,9 @@ def _labels(file: Path) -> dict[str, Any]:
         )
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=once)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except DataError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: also a number too long
         raise DataError(f"cannot read {file}: {error}") from None
     if not isinstance(content, dict):
         raise DataError(f"{file} holds a {type(content).__name__}, not an object of clips")
@@ -236,7 +238,7 @@ def _event(folder: Path, row: _Row, labels: dict[str, Any]) -> list[int]:
     value = entry["label"]
     try:
         event = json.loads(value) if isinstance(value, str) else value
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # ValueError: also a number too long
         event = None
     if (
         not isinstance(event, list)
