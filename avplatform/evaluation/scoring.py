@@ -6,7 +6,7 @@ from statistics import harmonic_mean
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from avplatform.base.console import Console
 from avplatform.base.files import give_json
@@ -93,11 +93,12 @@ def score_model(
     parser: nn.Module = model
     about: dict[str, Any] = {}
     others: Data | None = None
+    labels: Tensor | None
     if options.held_out:
         whole = make_task(task.name, task.config, spec=data.spec)
         if options.among == "all":
             others = without(whole, data, options.held_out, model=model)
-        parser, task, data, about = zero_shot(
+        found, task, data, about = zero_shot(
             model,
             whole,
             data,
@@ -108,7 +109,7 @@ def score_model(
             asked=options.unseen is not None,
         )
         console.note(about_held_out(about))
-        labels, chosen = parser.labels, about["held_out"]
+        parser, labels, chosen = found, found.labels, about["held_out"]
     else:
         task = task_on(task, data.spec)
         names, _ = events_of_task(task, model.config.decoder._type, model.config.encoder._type)
@@ -200,10 +201,8 @@ def score_model(
         if options.predictions:
             place = expanded(options.predictions)
             place = place if place.suffix == ".safetensors" else place / f"{split.name}.safetensors"
-            found = Predictions.of(
-                metrics, split=split.name, about=content, videos=videos_of(split)
-            )
-            save_predictions(found, place)
+            kept = Predictions.of(metrics, split=split.name, about=content, videos=videos_of(split))
+            save_predictions(kept, place)
             console.note(f"wrote {place}")
         if options.json:
             give_json(options.json, content)

@@ -8,7 +8,7 @@ events stay, without the label.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -20,6 +20,9 @@ from avplatform.models.av_model import AVModel
 from avplatform.models.contracts import Output
 from avplatform.models.errors import UsageError, unknown_name
 from avplatform.tasks.contracts import Task
+
+if TYPE_CHECKING:
+    from avplatform.labels.unseen import WithBank
 
 
 def with_others(task: Task, held_out: Sequence[str]) -> Task:
@@ -55,7 +58,7 @@ def zero_shot(
     source: str | None,
     assumed: Assumed = "plain",
     asked: bool = False,
-) -> tuple[nn.Module, Task, Data, dict[str, Any]]:
+) -> tuple[WithLabels | WithBank, Task, Data, dict[str, Any]]:
     """Return the model, task and data that score a model on classes by their label texts.
 
     The fourth value is what the results must record about the evaluation.
@@ -120,6 +123,8 @@ def without(
 
 class WithLabels(nn.Module):
     """A model that looks for given labels instead of its own."""
+
+    labels: Tensor
 
     def __init__(self, model: AVModel, labels: Tensor) -> None:
         super().__init__()
