@@ -143,7 +143,7 @@ def table(store: str, rows: dict[str, list[Entry]]) -> str:
 
 def draw(stores: dict[str, dict[str, list[Entry]]], out: Path) -> Path:
     """Draw what the bank finds against the number of classes trained, a panel per store."""
-    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
     panels = figure.subplots(1, len(stores), squeeze=False)[0]
     for panel, (store, rows) in zip(panels, stores.items(), strict=True):
         task = make_task(STORES[store]["task"])
@@ -154,17 +154,29 @@ def draw(stores: dict[str, dict[str, list[Entry]]], out: Path) -> Path:
             values = [f["both"][:, column] for f in found]
             means = [v.mean() for v in values]
             spreads = [v.std(ddof=min(1, len(v) - 1)) for v in values]
-            words = COLUMNS[column].replace("all: ", "all classes: ")
+            words = COLUMNS[column].replace("all: ", "all classes, ")
             panel.errorbar(counts, means, spreads, fmt="o-", capsize=3, color=colour, label=words)
             nothing = float(found[0]["nothing"][:, column].mean())
-            panel.axhline(nothing, linestyle="--", linewidth=1, color=colour)
+            panel.axhline(
+                nothing,
+                linestyle="--",
+                linewidth=1,
+                color=colour,
+                label=f"{words}, nothing predicted",
+            )
         panel.set_title(f"simulated {store.upper()} (SYNTHETIC)", fontsize=10)
         panel.set_xlabel("classes trained")
         panel.set_xticks(counts)
         panel.set_ylim(0, 60)
         panel.set_ylabel(f"{task.selection_metric}, %".replace("_", " "))
         grid(panel)
-        panel.legend(frameon=False, fontsize=8, title="with the bank; dashed: nothing predicted")
+    figure.legend(
+        *panels[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=4,
+        frameon=False,
+        fontsize=8,
+    )
     return save_figure(figure, out / "classes_trained.png")
 
 

@@ -20,6 +20,7 @@ from avplatform.sweeps.ledger import Entry
 from avplatform.sweeps.sweep import resolve
 from benchmarks import open_benchmark, open_vocabulary
 from tests.data.test_import_ovave import write_ovave
+from tests.test_plots import is_sane_png
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,19 @@ def test_the_open_benchmarks_table_has_the_spread_over_seeds_and_the_answers_wit
     assert lines[3].startswith("| (always background) |") and lines[3].count("38.5") == 9
 
 
+def test_stacking_is_shown_for_rows_that_decide_by_one_logit(tmp_path):
+    rows = {}
+    for row, found in (("texts", {"gamma": 0.5, "seen_accuracy": 70.0, "unseen_accuracy": 50.0}),
+                       ("events", None)):  # fmt: skip
+        figures = {"seen_accuracy": 75.0, "unseen_accuracy": 40.0}
+        figures |= {open_benchmark.AMONG_UNSEEN: 55.0} if found else {}
+        details = {"test": {"stacking": found} if found else {}}
+        results = {"test": figures, "details": details}
+        rows[row] = [finished(tmp_path / row, results)]
+    lines = open_benchmark.stacked(tmp_path, rows).splitlines()
+    assert len(lines) == 3 and lines[2] == "| texts | 75.0 | 40.0 | 55.0 | 0.5 | 70.0 | 50.0 | 1 |"
+
+
 PLANNED = [
     (store, row)
     for store in open_vocabulary.STORES
@@ -145,3 +159,14 @@ def test_open_vocabulary_trains_nothing_to_show_and_names_the_package_that_is_mi
     said = capsys.readouterr().out
     assert f"`pip install {open_vocabulary.ENCODER}`" in said and "|" not in said
     assert not list(tmp_path.glob("*/results.json"))
+
+
+def test_the_curves_need_every_number_of_classes(tmp_path):
+    rows = {}
+    for number, row in enumerate(("plain", *open_vocabulary.FEWER)):
+        entry = finished(tmp_path / f"run{number}", {"seconds": {"cpu": 5.0}})
+        file = open_vocabulary.scores_of(entry.folder)
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps({n: [50.0 - 10 * number] * 4 for n in open_vocabulary.SHOWN}))
+        rows[row] = [entry]
+    assert is_sane_png(open_vocabulary.draw({"llp": rows, "ave": rows}, tmp_path))
