@@ -179,7 +179,7 @@ def test_a_run_without_classes_is_scored_on_them(small_stores, tmp_path, capsys,
         assert list(found) == held
         for name, entry in found.items():
             assert entry["nearest_trained"] in config["classes"], name
-            assert -1 <= entry["cosine"] <= 1 and sum(entry["segments"].values()) > 0
+            assert -1 <= entry["similarity"] <= 1 and sum(entry["segments"].values()) > 0
         scores, counts = class_figures(content["details"]["test"])
         for series, values in scores.items():
             assert {n: e["figures"][series] for n, e in found.items()} == {

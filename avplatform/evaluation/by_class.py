@@ -43,7 +43,7 @@ def by_class(
             "figures": {series: values[name] for series, values in scores.items()},
             "segments": {series: counts[series][name] for series in scores},
             "nearest_trained": nearest[name][0],
-            "cosine": nearest[name][1],
+            "similarity": nearest[name][1],
         }
         for name in chosen
         if name in nearest
@@ -60,11 +60,11 @@ def show_by_class(console: Console, found: dict[str, dict[str, Any]], *, title: 
             name,
             *(_cell(entry["figures"][s], entry["segments"][s]) for s in series),
             entry["nearest_trained"],
-            f"{entry['cosine']:.2f}",
+            f"{entry['similarity']:.2f}",
         ]
         for name, entry in found.items()
     ]
-    console.table(title, ["", *series, "nearest trained class", "cosine"], rows)
+    console.table(title, ["", *series, "nearest trained class", "similarity"], rows)
 
 
 def _cell(figure: float | None, count: int) -> str:

@@ -112,9 +112,10 @@ def score_model(
         parser, labels, chosen = found, found.labels, about["held_out"]
     else:
         task = task_on(task, data.spec)
-        names, _ = events_of_task(task, model.config.decoder._type, model.config.encoder._type)
-        labels = model.label_embeddings
-        chosen = [] if labels is None else never_trained_on(model.config, names)
+        labels, chosen = None, list[str]()
+        if isinstance(model, AVModel):
+            names, _ = events_of_task(task, model.config.decoder._type, model.config.encoder._type)
+            labels, chosen = model.label_embeddings, never_trained_on(model.config, names)
         if options.unseen is not None:
             bank = calibrated(model, task, None, names, assumed=options.unseen, asked=True)
             if bank is not None:

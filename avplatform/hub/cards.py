@@ -369,7 +369,8 @@ def _vocabulary(results: dict[str, Any], config: dict[str, Any]) -> list[str]:
     if not decoder.needs_labels:
         groups = [(d or {}).get("groups") or {} for d in (results.get("details") or {}).values()]
         return [CLOSED] if any(found.get("unseen") for found in groups) else []
-    if decoder.texts_as_wide(SimpleNamespace(**config["decoder"])):
+    options = config.get("decoder")
+    if options and decoder.texts_as_wide(SimpleNamespace(**options)):
         return [ONE_SPACE]
     return [RANKED, WITH_BANK if results.get("bank_clips") else WITHOUT_BANK, MEASURED]
 
