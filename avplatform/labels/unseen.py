@@ -3,10 +3,11 @@
 1. An unseen label gets two scores in every segment: the decoder's own, by the label's text, and a
    mixture of the linear maps to the training classes, whose weights follow from the texts.
 2. Both are replaced by their quantile among the segments of the bank, as a quantile of the normal
-   distribution, and averaged. Trained classes are scored in the same way, and a share of the
-   highest of their scores is subtracted: a segment that a trained class explains well is no sign of
-   a related label. What is left, again as a quantile, is the label's score.
-3. The task's rule turns scores into logits. Its numbers are those that serve best on training
+   distribution; their mean, again as a quantile, is the label's score.
+3. A clip has a score too, for which trained classes are scored in the same way, and a share of the
+   highest of them is subtracted in every segment: a clip that a trained class explains well is no
+   sign of a related label.
+4. The task's rule turns scores into logits. Its numbers are those that serve best on training
    classes that are left out together, as many as there are unseen labels: neither the labels nor
    the texts of the classes that are left out are read for their scores.
 """
@@ -50,7 +51,7 @@ UNLIKE = 0.01
 NOWHERE = -8.0
 """The standard score of a label in a clip that is unlike all of the bank."""
 RIVALS = 0.5
-"""Share of the highest score of a trained class that is subtracted from those of unseen labels."""
+"""Share of a trained class's score, the highest, that unseen labels lose in the score of a clip."""
 LARGEST_GROUP = 4
 """A group has at most one in so many classes."""
 
@@ -69,7 +70,7 @@ class WithBank(nn.Module):
         unseen: the columns that the model was never trained on.
         assumed: "training" or "present".
         scores: the scores that count, for comparisons: "both", "decoder" or "linear".
-        rivals: the share of the best trained class's score that is subtracted.
+        rivals: the share of the best trained class's score that is subtracted for clips.
     """
 
     labels: Tensor
@@ -165,32 +166,27 @@ class WithBank(nn.Module):
             unlike: see above.
             fit: see above.
         """
-        found = {}
+        found, ahead = {}, {}
         for stream in self.rule.streams:
             own = getattr(parse.segment, stream).values[..., self.columns].float()
             rivals = getattr(beside.segment, stream).values[..., self.known].float()
             known = linear[stream][..., self.known]
             parts = {"decoder": (own, rivals), "linear": (known @ self.mix, known)}
             chosen = [pair for n, pair in parts.items() if self.kind in ("both", n)]
-            found[stream] = self._standard(stream, chosen, fit)
+            tables = self.tables[stream]
+            if fit:
+                tables += [ordered(values) for pair in chosen for values in pair]
+            scores = [standard(v, t) for v, t in zip(sum(chosen, ()), tables, strict=False)]
+            mean, best = (torch.stack(scores[n::2]).mean(dim=0) for n in (0, 1))
+            if fit:
+                tables.append(ordered(mean))
+            found[stream], ahead[stream] = standard(mean, tables[-1]), self._ahead(mean, best)
             if unlike is not None and stream in unlike:
-                found[stream][unlike[stream]] = NOWHERE
-        whole = self.rule.clip_score(found)[:, None]
+                found[stream][unlike[stream]] = ahead[stream][unlike[stream]] = NOWHERE
+        whole = self.rule.clip_score(ahead)[:, None]
         if fit:
             self.tables["clip"] = [ordered(whole)]
         return found | {"clip": standard(whole, self.tables["clip"][0])[:, 0]}
-
-    def _standard(self, stream: str, parts: list[tuple[Tensor, Tensor]], fit: bool) -> Tensor:
-        """Return the mean of the standard scores of some scores, standardised again."""
-        tables = self.tables[stream]
-        if fit:
-            tables += [ordered(values) for pair in parts for values in pair]
-        scores = [standard(v, t) for v, t in zip(sum(parts, ()), tables, strict=False)]
-        own, rivals = (torch.stack(scores[n::2]).mean(dim=0) for n in (0, 1))
-        total = self._ahead(own, rivals)
-        if fit:
-            tables.append(ordered(total))
-        return standard(total, tables[-1])
 
     def _ahead(self, own: Tensor, rivals: Tensor) -> Tensor:
         """Return scores [..., U] less a share of the highest one of the rivals [..., C]."""
@@ -238,11 +234,11 @@ class WithBank(nn.Module):
         """
         rest = [n for n in self.known if n not in set(group)]
         mix = mixture(self.texts[rest], self.texts[list(group)])
-        found = {}
+        found, ahead = {}, {}
         for stream, values in self.linear.items():
-            own, rivals = (own_standard(v) for v in (values[..., rest] @ mix, values[..., rest]))
-            found[stream] = own_standard(self._ahead(own, rivals))
-        whole = self.rule.clip_score(found)[:, None]
+            found[stream] = own_standard(values[..., rest] @ mix)
+            ahead[stream] = self._ahead(found[stream], own_standard(values[..., rest]))
+        whole = self.rule.clip_score(ahead)[:, None]
         return found | {"clip": own_standard(whole)[:, 0]}
 
     def choose(self, task: Task, parse: Parse, assumed: Assumed) -> Choice:
