@@ -113,7 +113,7 @@ def score_model(
     else:
         task = task_on(task, data.spec)
         labels, chosen = None, list[str]()
-        if isinstance(model, AVModel):
+        if not isinstance(model, TrainingFree):
             names, _ = events_of_task(task, model.config.decoder._type, model.config.encoder._type)
             labels, chosen = model.label_embeddings, never_trained_on(model.config, names)
         if options.unseen is not None:
